@@ -1,1 +1,6 @@
-def main() -> None: ...
+"""`python -m rhodb`."""
+
+from rhodb.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The root of the command line: which commands there are, and how errors become messages and exit codes."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from rhodb.cli.lazy import LazyGroup, make_app
+from rhodb.errors import RhodbError
+
+
+class RootGroup(LazyGroup):
+    table = {
+        "run": ("rhodb.cli.run:app", "Run an experiment: plan its cells, execute them, store the rows."),
+        "analyze": ("rhodb.cli.analyze:app", "Analyse what the warehouse holds: effects with honest statistics."),
+        "runs": ("rhodb.cli.runs:app", "List, show and compare runs; recover spooled outcomes."),
+        "db": ("rhodb.cli.db:app", "Create, upgrade, check and locate the warehouse."),
+        "schema": ("rhodb.cli.schema_cmd:app", "Print every table and column with its meaning."),
+        "doctor": ("rhodb.cli.doctor:app", "Check device, BLAS, model, probes and warehouse; say what to do."),
+    }
+
+
+app = make_app("rhodb: results warehouse, runners and honest statistics for alignment experiments.", cls=RootGroup)
+
+
+@app.callback(epilog="\b\nExamples:\n  rhodb run ablation --seeds 42,123\n  rhodb analyze effects")
+def root(
+    db: Annotated[
+        str | None,
+        typer.Option("--db", metavar="PATH_OR_URL", help="Warehouse to use  [default: $RHODB_DB, else results/master.db]"),
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """rhodb: results warehouse, runners and honest statistics for alignment experiments."""
+
+
+def main() -> None:
+    """Entry point: run the command; print any rhodb error as one sentence with its exit code."""
+    if sys.argv[1:] == ["--version"]:
+        from rhodb import __version__
+
+        typer.echo(f"rhodb {__version__}")
+        return
+    try:
+        app()
+    except RhodbError as error:
+        typer.echo(f"rhodb: {error}", err=True)
+        sys.exit(error.exit_code)

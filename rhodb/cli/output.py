@@ -1,0 +1,87 @@
+"""Printing rows in the format asked for. Nothing here computes; results go to stdout, messages to stderr."""
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+Row = Mapping[str, Any]
+
+
+def emit(rows: Sequence[Row], *, format: str = "table", columns: Sequence[str] | None = None) -> None:  # noqa: A002
+    """Print rows as `table`, `json`, `csv` or `markdown`. `columns` fixes which and in what order."""
+    columns = list(columns if columns is not None else rows[0] if rows else [])
+    if format == "json":
+        emit_json([{column: row.get(column) for column in columns} for row in rows])
+    elif format == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([[row.get(column) for column in columns] for row in rows])
+    elif format == "markdown":
+        typer.echo(markdown_table(rows, columns))
+    else:
+        _print_table(rows, columns)
+
+
+def emit_json(value: Any) -> None:
+    """Print a value as indented JSON; NaN is refused, since a missing value must be null or absent."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def markdown_table(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    """A GitHub-style Markdown table of the rows."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    cells = ([cell(row.get(column)).replace("|", "\\|") for column in columns] for row in rows)
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in cells])
+
+
+def cell(value: Any) -> str:
+    """One value as a person reads it: four significant digits, an em dash where there is none."""
+    if value is None:
+        return "—"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def note(message: str) -> None:
+    """A message beside the results (stderr), so that stdout stays clean for pipes."""
+    typer.echo(message, err=True)
+
+
+def console(*, stderr: bool = False) -> Any:
+    """A rich console. Colours only on a terminal and without NO_COLOR; wide enough not to fold in a pipe."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else int(os.environ.get("COLUMNS", "200"))
+    return Console(file=stream, width=width, highlight=False, soft_wrap=not stream.isatty())
+
+
+def table(rows: Sequence[Row], columns: Sequence[str], *, title: str | None = None) -> Any:
+    """A rich table; numbers are right-aligned."""
+    from rich import box
+    from rich.table import Table
+
+    out = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        numeric = any(
+            isinstance(row.get(column), int | float) and not isinstance(row.get(column), bool) for row in rows
+        )
+        out.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        out.add_row(*(cell(row.get(column)) for column in columns))
+    return out
+
+
+def _print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
+    if not rows:
+        note("no rows")
+        return
+    console().print(table(rows, columns))
