@@ -47,4 +47,4 @@ class SeedStreams:
         imports MLX.
         """
         random.seed(self.integer(PYTHON))
-        np.random.seed(self.integer(NUMPY))  # noqa: NPY002
+        np.random.seed(self.integer(NUMPY))

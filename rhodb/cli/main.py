@@ -12,11 +12,17 @@ from rhodb.errors import RhodbError
 class RootGroup(LazyGroup):
     table = {
         "run": ("rhodb.cli.run:app", "Run an experiment: plan its cells, execute them, store the rows."),
-        "analyze": ("rhodb.cli.analyze:app", "Analyse what the warehouse holds: effects with honest statistics."),
+        "analyze": (
+            "rhodb.cli.analyze:app",
+            "Analyse what the warehouse holds: effects with honest statistics.",
+        ),
         "runs": ("rhodb.cli.runs:app", "List, show and compare runs; recover spooled outcomes."),
         "db": ("rhodb.cli.db:app", "Create, upgrade, check and locate the warehouse."),
         "schema": ("rhodb.cli.schema_cmd:app", "Print every table and column with its meaning."),
-        "doctor": ("rhodb.cli.doctor:app", "Check device, BLAS, model, probes and warehouse; say what to do."),
+        "doctor": (
+            "rhodb.cli.doctor:app",
+            "Check device, BLAS, model, probes and warehouse; say what to do.",
+        ),
     }
 
 
@@ -27,7 +33,11 @@ app = make_app("rhodb: results warehouse, runners and honest statistics for alig
 def root(
     db: Annotated[
         str | None,
-        typer.Option("--db", metavar="PATH_OR_URL", help="Warehouse to use  [default: $RHODB_DB, else results/master.db]"),
+        typer.Option(
+            "--db",
+            metavar="PATH_OR_URL",
+            help="Warehouse to use  [default: $RHODB_DB, else results/master.db]",
+        ),
     ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
