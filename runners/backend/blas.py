@@ -70,9 +70,7 @@ def load_openblas() -> BlasInfo:
         except OSError as error:
             reason = f"cannot load {path}: {error}"
     if _library is None:
-        _info = BlasInfo(
-            name="as shipped with mlx", path=None, threads=None, kernel=None, loaded=False, reason=reason
-        )
+        _info = BlasInfo(name="as shipped with mlx", path=None, threads=None, kernel=None, loaded=False, reason=reason)
         return _info
     _info = BlasInfo(
         name=_openblas_name(_library),
