@@ -1,0 +1,155 @@
+"""The rho-guided loss and its gradient: L = L_SFT + λ * mean over pairs of max(0, CE(x+) - CE(x-) + γ).
+
+L_SFT is the mean cross-entropy over all scored tokens of the batch. A pair whose hinge is 0 has gradient 0, so on the
+CPU, where the cross-entropies are known before the backward pass starts, inactive pairs are left out of it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn
+from numpy.typing import NDArray
+
+from runners.backend.batching import Group
+from runners.backend.cross_entropy import token_cross_entropy_
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLoss:
+    """The terms of one step's loss (nats/token) and the gradient of their weighted sum."""
+
+    ce: float | None
+    """L_SFT; None without SFT groups."""
+    rho: float | None
+    """Mean hinge over the pairs, before λ; None without pairs."""
+    active_pairs: int | None
+    pairs: int | None
+    gradient: Any
+    """Tree of arrays like the model's trainable parameters."""
+
+
+def hinge(positive: FloatArray, negative: FloatArray, margin: float) -> FloatArray:
+    """max(0, CE(x+) - CE(x-) + γ) for every pair."""
+    return np.maximum(0.0, positive - negative + margin)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepBatch:
+    """What one step computes: groups of SFT texts and groups of pairs, either possibly empty."""
+
+    sft: Sequence[Group]
+    contrast: Sequence[Group]
+
+    @property
+    def pairs(self) -> int:
+        return sum(len(group.weights) // 2 for group in self.contrast)
+
+
+def plain_step(model: nn.Module, batch: StepBatch, *, rho_weight: float, margin: float) -> StepLoss:
+    """Loss and gradient with MLX's own operations: for GPUs, and for models whose head is not a plain matrix."""
+    values: dict[str, mx.array] = {}
+
+    def total() -> mx.array:
+        terms = [_text_ce(model, group) for group in batch.sft]
+        loss = mx.array(0.0)
+        if terms:
+            values["ce"] = mx.concatenate(terms).sum()
+            loss = loss + values["ce"]
+        if batch.contrast:
+            ces = mx.concatenate([_text_ce(model, group) for group in batch.contrast])
+            hinges = mx.maximum(0.0, ces[0::2] - ces[1::2] + margin)
+            values["rho"], values["active"] = hinges.mean(), (hinges > 0).sum()
+            loss = loss + rho_weight * values["rho"]
+        return loss
+
+    _, gradient = nn.value_and_grad(model, total)()
+    mx.eval(gradient, values)
+    return StepLoss(
+        ce=float(values["ce"].item()) if batch.sft else None,
+        rho=float(values["rho"].item()) if batch.contrast else None,
+        active_pairs=int(values["active"].item()) if batch.contrast else None,
+        pairs=batch.pairs if batch.contrast else None,
+        gradient=gradient,
+    )
+
+
+def _text_ce(model: nn.Module, group: Group) -> mx.array:
+    """(K,) cross-entropies of a group's texts."""
+    logits = model(mx.array(group.tokens))
+    logits = logits.reshape(-1, logits.shape[-1])[mx.array(group.positions)].astype(mx.float32)
+    token_ce = nn.losses.cross_entropy(logits, mx.array(group.targets))
+    return mx.array(group.weights) @ token_ce
+
+
+def fast_step(
+    trunk: Callable[[mx.array], mx.array],
+    head: mx.array,
+    model: nn.Module,
+    batch: StepBatch,
+    *,
+    rho_weight: float,
+    margin: float,
+    lanes: Sequence[mx.Stream],
+) -> StepLoss:
+    """The same on the CPU, without the pieces that are slow there.
+
+    `trunk` maps tokens (B, T) to hidden states (B, T, D), `head` (V, D) is the output matrix. Groups take turns on
+    the streams `lanes`, which compute at the same time.
+
+    With G = d CE / d hidden = (softmax - one-hot) @ head known as numbers, the function to differentiate is
+    sum(hidden * G): its value means nothing, its gradient is that of the loss, and it needs no logits.
+    """
+    groups = [*batch.sft, *batch.contrast]
+    ces: list[FloatArray] = []
+
+    def surrogate() -> mx.array:
+        hidden, logits = [], []
+        for number, group in enumerate(groups):
+            with mx.stream(lanes[number % len(lanes)]):
+                states = trunk(mx.array(group.tokens))
+                states = states.reshape(-1, states.shape[-1])[mx.array(group.positions)]
+                hidden.append(states)
+                logits.append(mx.stop_gradient(states) @ head.T)
+        mx.eval(logits)
+        terms = []
+        for number, group in enumerate(groups):
+            token_ce = token_cross_entropy_(logits[number], group.targets)
+            ces.append(group.weights.astype(np.float64) @ token_ce)
+            pull = _pull(group, ces[-1], batch, number, rho_weight=rho_weight, margin=margin)
+            if pull is not None:
+                with mx.stream(lanes[number % len(lanes)]):
+                    gradient = mx.array(pull)[:, None] * (logits[number] @ head)
+                    terms.append((hidden[number] * gradient).sum())
+        return sum(terms, start=mx.array(0.0))
+
+    _, gradient = nn.value_and_grad(model, surrogate)()
+    mx.eval(gradient)
+    n_sft = len(batch.sft)
+    contrast = np.concatenate(ces[n_sft:]) if batch.contrast else None
+    hinges = None if contrast is None else hinge(contrast[0::2], contrast[1::2], margin)
+    return StepLoss(
+        ce=float(sum(ce.sum() for ce in ces[:n_sft])) if n_sft else None,
+        rho=None if hinges is None else float(hinges.mean()),
+        active_pairs=None if hinges is None else int((hinges > 0).sum()),
+        pairs=batch.pairs if batch.contrast else None,
+        gradient=gradient,
+    )
+
+
+def _pull(
+    group: Group, ce: FloatArray, batch: StepBatch, number: int, *, rho_weight: float, margin: float
+) -> NDArray[np.float32] | None:
+    """d loss / d token cross-entropy, (N,); None where it is zero everywhere."""
+    if number < len(batch.sft):
+        return group.weights.sum(axis=0)
+    active = hinge(ce[0::2], ce[1::2], margin) > 0
+    if not active.any():
+        return None
+    sign = np.zeros(len(ce), np.float32)
+    sign[0::2], sign[1::2] = active, -active.astype(np.float32)
+    return (sign * np.float32(rho_weight / batch.pairs)) @ group.weights

@@ -1,0 +1,242 @@
+"""Rho-guided training: LoRA, AdamW, and the loop over steps."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import mlx.core as mx
+import mlx.optimizers as optim
+from mlx.utils import tree_flatten, tree_map
+
+from rhodb.errors import InputError, RhodbError
+from rhodb.records import TrainStepRow
+from runners.backend.lora import install_lora, remove_lora
+from runners.backend.loss import StepLoss
+from runners.backend.models import LoadedModel
+from runners.backend.sampling import PairSampler, text_batches
+from runners.backend.scoring import PairText
+from runners.backend.stepper import Stepper
+from runners.seeds import MLX, SeedStreams
+
+
+class TrainingDivergedError(RhodbError):
+    """The loss or the gradient stopped being a finite number."""
+
+    def __init__(self, step: int, what: str) -> None:
+        super().__init__(f"training diverged: {what} at step {step} is not finite; try a lower learning rate")
+        self.step = step
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpec:
+    """What and how to train. A step is one micro-batch, an update one move of the optimizer."""
+
+    use_sft: bool = True
+    """False drops L_SFT (contrastive-only); the number of steps stays."""
+    rho_weight: float = 0.2
+    """λ of the contrastive term; 0 skips it."""
+    margin: float = 0.1
+    """γ, nats/token."""
+    shuffle_pairs: bool = False
+    epochs: float = 1.0
+    batch_size: int = 2
+    accumulation: int = 4
+    lr: float = 2e-4
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    """Share of the updates."""
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "o_proj")
+    pairs_per_step: int = 4
+    max_tokens: int = 256
+    contrast: Literal["text", "answer"] = "text"
+    """Cross-entropy over the whole text, or over the answer's tokens where a pair shares a prompt."""
+    bias_correction: bool = False
+    """Of Adam's moments. MLX's default, and the origin's, is without."""
+
+    def __post_init__(self) -> None:
+        for name in ("rho_weight", "margin", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be a finite number >= 0, got {getattr(self, name)}")
+        for name in ("epochs", "lr", "lora_alpha"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be a finite number > 0, got {getattr(self, name)}")
+        for name in ("batch_size", "accumulation", "lora_rank", "pairs_per_step"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if not 0 <= self.warmup < 1:
+            raise InputError(f"warmup must be in [0, 1), got {self.warmup}")
+        if self.max_tokens < 2:
+            raise InputError(f"max_tokens must be >= 2, got {self.max_tokens}")
+        if not self.use_sft and self.rho_weight == 0:
+            raise InputError("nothing to train: use_sft is off and rho_weight is 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a training run did; the LoRA layers stay on the model until `remove_lora`."""
+
+    steps: int
+    updates: int
+    rows: tuple[TrainStepRow, ...]
+    ce_loss: float | None
+    """L_SFT, mean over the last quarter of the steps, nats/token."""
+    rho_loss: float | None
+    """Hinge before λ, likewise."""
+    swapped_share: float | None
+    """Share of sampled pairs with swapped labels; None without shuffling."""
+    truncated: int
+    """Texts and pairs cut at `max_tokens`, counted once a use."""
+
+
+def learning_rate(update: int, *, updates: int, lr: float, warmup: float) -> float:
+    """The rate of an update (from 1): linear up to `lr` at the last warm-up update, then linear down.
+
+    It would reach 0 one update after the last, so that no update is without effect.
+    """
+    ramp = int(warmup * updates)
+    if update <= ramp:
+        return lr * update / ramp
+    return lr * (updates - update + 1) / (updates - max(ramp, 1) + 1)
+
+
+def train(
+    loaded: LoadedModel,
+    texts: Sequence[str],
+    pools: Mapping[str, Sequence[PairText]],
+    spec: TrainSpec,
+    streams: SeedStreams,
+    *,
+    on_step: Callable[[TrainStepRow], None] | None = None,
+) -> TrainResult:
+    """Install LoRA layers on the model and train them; on an error they are removed again.
+
+    `texts` are the SFT texts (they fix the number of steps in every condition), `pools` the pairs a behavior.
+    Raises InputError for empty input and TrainingDivergedError for a loss that is not finite.
+    """
+    _check(texts, pools, spec)
+    install_lora(
+        loaded, rank=spec.lora_rank, alpha=spec.lora_alpha, targets=spec.lora_targets, streams=streams
+    )
+    try:
+        mx.random.seed(streams.integer(MLX))
+        return _Run(loaded, texts, pools, spec, streams).run(on_step)
+    except BaseException:
+        remove_lora(loaded)
+        raise
+
+
+def _check(texts: Sequence[str], pools: Mapping[str, Sequence[PairText]], spec: TrainSpec) -> None:
+    if not texts:
+        raise InputError("no SFT texts to train on")
+    if spec.rho_weight == 0:
+        return
+    if not pools:
+        raise InputError(f"rho_weight is {spec.rho_weight} but there are no pairs to sample")
+    for behavior, pool in pools.items():
+        if not pool:
+            raise InputError(f"behavior {behavior!r} has no pairs to sample; leave it out or choose another split")
+
+
+class _Run:
+    """The state of one training run."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        texts: Sequence[str],
+        pools: Mapping[str, Sequence[PairText]],
+        spec: TrainSpec,
+        streams: SeedStreams,
+    ) -> None:
+        self.loaded, self.spec = loaded, spec
+        self.stepper = Stepper(
+            loaded, rho_weight=spec.rho_weight, margin=spec.margin, max_tokens=spec.max_tokens, contrast=spec.contrast
+        )
+        self.texts = texts
+        self.batches = text_batches(
+            len(texts), epochs=spec.epochs, batch_size=spec.batch_size, streams=streams
+        )
+        self.updates = math.ceil(len(self.batches) / spec.accumulation)
+        self.sampler = (
+            PairSampler(pools, per_step=spec.pairs_per_step, shuffle=spec.shuffle_pairs, streams=streams)
+            if spec.rho_weight > 0
+            else None
+        )
+        self.optimizer = optim.AdamW(
+            learning_rate=spec.lr, weight_decay=spec.weight_decay, bias_correction=spec.bias_correction
+        )
+        self.accumulated: Any = None
+
+    def run(self, on_step: Callable[[TrainStepRow], None] | None) -> TrainResult:
+        rows = []
+        with self.stepper.ready():
+            for number, batch in enumerate(self.batches, start=1):
+                rows.append(self.step(number, [self.texts[index] for index in batch]))
+                if on_step is not None:
+                    on_step(rows[-1])
+        last = rows[-max(1, len(rows) // 4) :]
+        shuffled = self.sampler is not None and self.spec.shuffle_pairs
+        return TrainResult(
+            steps=len(rows),
+            updates=self.updates,
+            rows=tuple(rows),
+            ce_loss=_mean([row.ce_loss for row in last]),
+            rho_loss=_mean([row.rho_loss for row in last]),
+            swapped_share=self.sampler.swapped / self.sampler.drawn if self.sampler and shuffled else None,
+            truncated=self.stepper.truncated,
+        )
+
+    def step(self, number: int, texts: Sequence[str]) -> TrainStepRow:
+        """One micro-batch, and the update where it completes a group."""
+        start = time.perf_counter()
+        update = math.ceil(number / self.spec.accumulation)
+        rate = learning_rate(update, updates=self.updates, lr=self.spec.lr, warmup=self.spec.warmup)
+        pairs = self.sampler.draw() if self.sampler else []
+        loss, tokens = self.stepper.step(texts if self.spec.use_sft else [], pairs)
+        self.check_finite(number, loss)
+        norm = self.accumulate(number, loss.gradient, rate)
+        return TrainStepRow(
+            step=number,
+            ce_loss=loss.ce,
+            rho_loss=loss.rho,
+            active_pairs=loss.active_pairs,
+            pairs=loss.pairs,
+            lr=rate,
+            grad_norm=norm,
+            tokens=tokens,
+            seconds=time.perf_counter() - start,
+        )
+
+    def check_finite(self, number: int, loss: StepLoss) -> None:
+        for what, value in (("the SFT loss", loss.ce), ("the contrastive loss", loss.rho)):
+            if value is not None and not math.isfinite(value):
+                raise TrainingDivergedError(number, what)
+
+    def accumulate(self, number: int, gradient: Any, rate: float) -> float | None:
+        """Add a step's gradient; after the last step of a group, update and return the mean gradient's norm."""
+        if self.accumulated is None:
+            self.accumulated = gradient
+        else:
+            self.accumulated = tree_map(mx.add, self.accumulated, gradient)
+            mx.eval(self.accumulated)
+        size = (number - 1) % self.spec.accumulation + 1
+        if size < self.spec.accumulation and number < len(self.batches):
+            return None
+        mean = tree_map(lambda value: value / size, self.accumulated)
+        self.accumulated = None
+        norm = float(mx.sqrt(sum(mx.square(value).sum() for _, value in tree_flatten(mean))).item())
+        if not math.isfinite(norm):
+            raise TrainingDivergedError(number, "the gradient")
+        self.optimizer.learning_rate = mx.array(rate)
+        self.optimizer.update(self.loaded.model, mean)
+        mx.eval(self.loaded.model.trainable_parameters(), self.optimizer.state)
+        return norm
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
