@@ -1,0 +1,102 @@
+"""Means, standard deviations and their differences with intervals that hold for a handful of values.
+
+No percentile bootstrap: of five values it covers a mean in 83 % and a standard deviation in 64 % of cases at
+a nominal 95 %. Functions take one-dimensional samples and return an `Estimate` or a `Test`.
+"""
+
+import math
+
+import numpy.typing as npt
+from scipy import special, stats
+
+from analysis.stats.results import Array, Estimate, Test, as_sample, is_constant, no_estimate, no_test
+
+MEAN_METHOD = "Student t interval"
+SD_METHOD = "chi-square interval of a standard deviation (normal data)"
+WELCH_METHOD = "Welch difference of means, Satterthwaite degrees of freedom"
+SD_RATIO_METHOD = "F interval of a ratio of standard deviations (normal data)"
+
+
+def mean_interval(values: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
+    """Mean with Student's t interval."""
+    sample = as_sample(values)
+    n = sample.size
+    value = float(sample.mean()) if n else None
+    if value is None or n < 2:
+        return no_estimate("not enough data", MEAN_METHOD, n, value=value, level=level)
+    if is_constant(sample):
+        return no_estimate("degenerate", MEAN_METHOD, n, value=value, level=level)
+    half = t_quantile(n - 1, level) * float(sample.std(ddof=1)) / math.sqrt(n)
+    return Estimate(value=value, low=value - half, high=value + half, n=n, method=MEAN_METHOD, level=level)
+
+
+def sd_interval(values: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
+    """Standard deviation (n - 1) with the chi-square interval."""
+    sample = as_sample(values)
+    n = sample.size
+    if n < 2:
+        return no_estimate("not enough data", SD_METHOD, n, level=level)
+    if is_constant(sample):
+        return no_estimate("degenerate", SD_METHOD, n, value=0.0, level=level)
+    sd = float(sample.std(ddof=1))
+    tail = (1 - level) / 2
+    low = sd * math.sqrt((n - 1) / float(special.chdtri(n - 1, tail)))
+    high = sd * math.sqrt((n - 1) / float(special.chdtri(n - 1, 1 - tail)))
+    return Estimate(value=sd, low=low, high=high, n=n, method=SD_METHOD, level=level)
+
+
+def sd_ratio_interval(a: npt.ArrayLike, b: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
+    """SD(b) / SD(a) with the F interval; it leans on normal data, so report Brown-Forsythe beside it."""
+    first, second = as_sample(a), as_sample(b)
+    n = first.size + second.size
+    if min(first.size, second.size) < 2:
+        return no_estimate("not enough data", SD_RATIO_METHOD, n, level=level)
+    if is_constant(first) or is_constant(second):
+        return no_estimate("degenerate", SD_RATIO_METHOD, n, level=level)
+    ratio = float(second.std(ddof=1) / first.std(ddof=1))
+    tail = (1 - level) / 2
+    df_a, df_b = first.size - 1, second.size - 1
+    low = ratio / math.sqrt(float(stats.f.isf(tail, df_b, df_a)))
+    high = ratio / math.sqrt(float(stats.f.ppf(tail, df_b, df_a)))
+    return Estimate(value=ratio, low=low, high=high, n=n, method=SD_RATIO_METHOD, level=level)
+
+
+def welch_difference(a: npt.ArrayLike, b: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
+    """mean(a) - mean(b) with Welch's interval."""
+    first, second = as_sample(a), as_sample(b)
+    n = first.size + second.size
+    value = float(first.mean() - second.mean()) if min(first.size, second.size) else None
+    if value is None or min(first.size, second.size) < 2:
+        return no_estimate("not enough data", WELCH_METHOD, n, value=value, level=level)
+    if is_constant(first) and is_constant(second):
+        return no_estimate("degenerate", WELCH_METHOD, n, value=value, level=level)
+    se, df = welch_error(first, second)
+    half = t_quantile(df, level) * se
+    return Estimate(value=value, low=value - half, high=value + half, n=n, method=WELCH_METHOD, level=level)
+
+
+def welch_test(a: npt.ArrayLike, b: npt.ArrayLike, *, level: float = 0.95) -> Test:
+    """Welch's t test of equal means (Welch 1947); the statistic is t, the effect the difference."""
+    first, second = as_sample(a), as_sample(b)
+    effect = welch_difference(first, second, level=level)
+    if effect.status != "ok" or effect.value is None:
+        return no_test(effect.status, "Welch t test", effect.n, effect=effect)
+    se, df = welch_error(first, second)
+    t = effect.value / se
+    p = float(2 * special.stdtr(df, -abs(t)))
+    return Test(statistic=t, p=min(p, 1.0), n=effect.n, method="Welch t test", effect=effect)
+
+
+def welch_error(a: Array, b: Array) -> tuple[float, float]:
+    """Standard error of a difference of means and its Satterthwaite degrees of freedom."""
+    var_a = 0.0 if is_constant(a) else float(a.var(ddof=1)) / a.size
+    var_b = 0.0 if is_constant(b) else float(b.var(ddof=1)) / b.size
+    total = var_a + var_b
+    # Shares instead of squares of variances: tiny scores must not underflow.
+    df = 1 / ((var_a / total) ** 2 / (a.size - 1) + (var_b / total) ** 2 / (b.size - 1))
+    return math.sqrt(total), df
+
+
+def t_quantile(df: float, level: float) -> float:
+    """Two-sided critical value of Student's t."""
+    return float(special.stdtrit(df, (1 + level) / 2))

@@ -1,0 +1,58 @@
+"""Rates of yes/no outcomes: Wilson and Newcombe intervals, exact McNemar test. Counts are integers >= 0."""
+
+import math
+
+from scipy import special, stats
+
+from analysis.stats.results import Estimate, Test, no_estimate, no_test
+
+WILSON_METHOD = "Wilson score interval"
+NEWCOMBE_METHOD = "Newcombe hybrid score interval, independent groups"
+MCNEMAR_METHOD = "exact McNemar test (binomial on the discordant pairs)"
+
+
+def wilson(successes: int, n: int, *, level: float = 0.95) -> Estimate:
+    """Rate with Wilson's interval (Wilson 1927)."""
+    _check_counts(successes, n)
+    if n == 0:
+        return no_estimate("not enough data", WILSON_METHOD, 0, level=level)
+    z = float(special.ndtri((1 + level) / 2))
+    rate = successes / n
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == n else centre + half
+    return Estimate(value=rate, low=low, high=high, n=n, method=WILSON_METHOD, level=level)
+
+
+def newcombe(successes_a: int, n_a: int, successes_b: int, n_b: int, *, level: float = 0.95) -> Estimate:
+    """rate(a) - rate(b), independent groups (Newcombe 1998, method 10)."""
+    a, b = wilson(successes_a, n_a, level=level), wilson(successes_b, n_b, level=level)
+    if a.value is None or a.low is None or a.high is None or b.value is None or b.low is None or b.high is None:
+        return no_estimate("not enough data", NEWCOMBE_METHOD, n_a + n_b, level=level)
+    difference = a.value - b.value
+    return Estimate(
+        value=difference,
+        low=difference - math.hypot(a.value - a.low, b.high - b.value),
+        high=difference + math.hypot(a.high - a.value, b.value - b.low),
+        n=n_a + n_b,
+        method=NEWCOMBE_METHOD,
+        level=level,
+    )
+
+
+def mcnemar(only_a: int, only_b: int) -> Test:
+    """Exact test on paired outcomes from the two discordant counts; the statistic is only_a - only_b."""
+    n = only_a + only_b
+    _check_counts(only_a, n)
+    _check_counts(only_b, n)
+    if n == 0:
+        return no_test("not enough data", MCNEMAR_METHOD, 0)
+    p = min(1.0, 2 * float(stats.binom.cdf(min(only_a, only_b), n, 0.5)))
+    floor = min(1.0, 2 * 0.5**n)
+    return Test(statistic=float(only_a - only_b), p=p, n=n, method=MCNEMAR_METHOD, floor=floor)
+
+
+def _check_counts(successes: int, n: int) -> None:
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must lie in 0..n, got {successes} of {n}")

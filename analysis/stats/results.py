@@ -1,0 +1,94 @@
+"""What a statistical function returns: an `Estimate`, a `Test` or a `RatioSet`; never a bare NaN.
+
+Data that cannot answer are a value with a status, not an exception:
+
+- "ok": all fields that the method defines are set;
+- "degenerate": there is no variation to work with (zero variance, a denominator that is exactly zero);
+- "not enough data": too few values for the method.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Status = Literal["ok", "degenerate", "not enough data"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with its interval. `low` and `high` are None where the data give no interval."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    """Values that went in, over all groups."""
+    method: str
+    level: float = 0.95
+    """Nominal coverage of the interval."""
+    status: Status = "ok"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test:
+    """A two-sided test unless the method says otherwise. `p` is None unless the status is "ok"."""
+
+    __test__ = False  # not a test case, whatever its name says to pytest
+
+    statistic: float | None
+    p: float | None
+    n: int
+    method: str
+    p_adjusted: float | None = None
+    effect: Estimate | None = None
+    floor: float | None = None
+    """Smallest p that this test could have reached with this many values (and these ties)."""
+    p_error: float | None = None
+    """Standard error of a Monte Carlo p; None where the p is exact or from a formula."""
+    status: Status = "ok"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatioSet:
+    """The values of a ratio that the data do not reject: not always an interval.
+
+    bounded: [low, high]; unbounded: everything outside (low, high), where None means that this side is
+    empty; whole line: nothing is rejected, low and high are None.
+    """
+
+    value: float | None
+    kind: Literal["bounded", "unbounded", "whole line"]
+    low: float | None
+    high: float | None
+    method: str
+    level: float = 0.95
+    status: Status = "ok"
+
+
+def as_sample(values: npt.ArrayLike) -> Array:
+    """A one-dimensional float64 array; ValueError if a value is NaN or infinite (absent data have no row)."""
+    sample = np.asarray(values, dtype=np.float64).reshape(-1)
+    if not np.isfinite(sample).all():
+        raise ValueError("a sample holds NaN or infinity; leave missing values out")
+    return sample
+
+
+def is_constant(sample: Array) -> bool:
+    """True where all values are equal up to rounding (64 units in the last place of the largest)."""
+    if sample.size == 0:
+        return True
+    tolerance = 64 * np.finfo(np.float64).eps * float(np.abs(sample).max())
+    return bool(np.ptp(sample) <= tolerance)
+
+
+def no_estimate(status: Status, method: str, n: int, *, value: float | None = None, level: float = 0.95) -> Estimate:
+    """An estimate without an interval, and with the reason as its status."""
+    return Estimate(value=value, low=None, high=None, n=n, method=method, level=level, status=status)
+
+
+def no_test(status: Status, method: str, n: int, **known: Any) -> Test:
+    """A test that could not be carried out, with the reason as its status."""
+    return Test(statistic=None, p=None, n=n, method=method, status=status, **known)
