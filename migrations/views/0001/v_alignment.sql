@@ -1,0 +1,31 @@
+-- Rho-guided fine-tuning runs, wide: one row a run. For every behavior, common metric and split there are
+-- <behavior>_<metric>_<split> and, with d_ before it, the difference to the run's baseline. Each is a
+-- lookup by primary key, made only when the column is asked for. The revision writes the columns out.
+CREATE VIEW v_alignment AS
+SELECT
+    runs.uuid AS run,
+    models.key AS model,
+    family.condition,
+    runs.seed,
+    family.rho_weight,
+    family.margin,
+    family.sft_size,
+    family.lora_rank,
+    family.lora_alpha,
+    family.epochs,
+    family.lr,
+    family.train_ce_loss,
+    family.train_rho_loss,
+    family.steps,
+    family.updates,
+    family.swapped_share,
+    runs.state,
+    runs.finished_at,
+    runs.seconds,
+    runs.config_hash,
+    runs.id AS run_id,
+    runs.baseline_run_id,
+    :columns
+FROM alignment_runs AS family
+JOIN runs ON runs.id = family.run_id
+JOIN models ON models.id = runs.model_id

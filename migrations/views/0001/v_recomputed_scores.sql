@@ -1,0 +1,103 @@
+-- Every metric of probe texts, computed anew from probe_scores: one row a run, behavior, metric and split.
+-- A centred rank is the rank (ties averaged) minus the mean rank. With S the sum of the centred ranks of
+-- the n1 positive among n1 + n0 texts, ordered by confidence = -ce:
+--   auc = 1/2 + S / (n1 n0)                               (Mann-Whitney, ties count one half)
+--   rho = S / sqrt(sum of squared ranks * n1 n0 / n)      (Spearman with a label of two values)
+-- A metric that is not defined (one side only, all equal) has no row. n counts pairs, for rho and auc texts.
+CREATE VIEW v_recomputed_scores AS
+WITH texts AS NOT MATERIALIZED (
+    SELECT scores.run_id, probe_sets.behavior, scores.split, scores.side, scores.ce
+    FROM probe_scores AS scores
+    JOIN probes ON probes.id = scores.probe_id
+    JOIN probe_sets ON probe_sets.id = probes.set_id
+),
+ranked_texts AS NOT MATERIALIZED (
+    SELECT
+        run_id, behavior, split, side,
+        (count(*) OVER (PARTITION BY run_id, behavior, split) + 1) / 2.0
+            - (rank() OVER by_ce + count(*) OVER by_ce) / 2.0 AS centred
+    FROM texts
+    WINDOW by_ce AS (PARTITION BY run_id, behavior, split ORDER BY ce)
+),
+text_sums AS NOT MATERIALIZED (
+    SELECT
+        run_id, behavior, split,
+        count(*) AS n,
+        1.0 * sum(CASE side WHEN 'positive' THEN 1 ELSE 0 END)
+            * sum(CASE side WHEN 'positive' THEN 0 ELSE 1 END) AS n1_n0,
+        sum(CASE side WHEN 'positive' THEN centred ELSE 0 END) AS s,
+        sum(centred * centred) AS squares
+    FROM ranked_texts
+    GROUP BY run_id, behavior, split
+),
+pairs AS NOT MATERIALIZED (
+    SELECT
+        positive.run_id, probe_sets.behavior, positive.split,
+        positive.ce AS ce_positive,
+        negative.ce AS ce_negative,
+        negative.answer_ce - positive.answer_ce AS answer_difference
+    FROM probe_scores AS positive
+    JOIN probe_scores AS negative
+        ON negative.run_id = positive.run_id
+        AND negative.probe_id = positive.probe_id
+        AND negative.side = 'negative'
+    JOIN probes ON probes.id = positive.probe_id
+    JOIN probe_sets ON probe_sets.id = probes.set_id
+    WHERE positive.side = 'positive'
+),
+ranked_pairs AS NOT MATERIALIZED (
+    SELECT
+        run_id, behavior, split, ce_positive, ce_negative, answer_difference,
+        (rank() OVER by_positive + count(*) OVER by_positive) / 2.0
+            - (count(*) OVER (PARTITION BY run_id, behavior, split) + 1) / 2.0 AS centred_positive,
+        (rank() OVER by_negative + count(*) OVER by_negative) / 2.0
+            - (count(*) OVER (PARTITION BY run_id, behavior, split) + 1) / 2.0 AS centred_negative
+    FROM pairs
+    WINDOW
+        by_positive AS (PARTITION BY run_id, behavior, split ORDER BY ce_positive),
+        by_negative AS (PARTITION BY run_id, behavior, split ORDER BY ce_negative)
+),
+pair_sums AS NOT MATERIALIZED (
+    SELECT
+        run_id, behavior, split,
+        count(*) AS n,
+        count(answer_difference) AS n_answers,
+        avg(ce_negative - ce_positive) AS gap,
+        avg(answer_difference) AS answer_gap,
+        avg(CASE WHEN ce_positive < ce_negative THEN 1.0 ELSE 0.0 END) AS pair_accuracy,
+        sum(centred_positive * centred_negative)
+            / nullif(sqrt(sum(centred_positive * centred_positive) * sum(centred_negative * centred_negative)), 0)
+            AS truth_corr
+    FROM ranked_pairs
+    GROUP BY run_id, behavior, split
+),
+metrics AS NOT MATERIALIZED (
+    SELECT
+        run_id, behavior, metric, split,
+        CASE metric
+            WHEN 'rho' THEN s / nullif(sqrt(squares * n1_n0 / n), 0)
+            ELSE 0.5 + s / nullif(n1_n0, 0)
+        END AS value,
+        n
+    FROM text_sums
+    CROSS JOIN (SELECT 'rho' AS metric UNION ALL SELECT 'auc') AS names
+    UNION ALL
+    SELECT
+        run_id, behavior, metric, split,
+        CASE metric
+            WHEN 'gap' THEN gap
+            WHEN 'answer_gap' THEN answer_gap
+            WHEN 'pair_accuracy' THEN pair_accuracy
+            ELSE truth_corr
+        END AS value,
+        CASE metric WHEN 'answer_gap' THEN n_answers ELSE n END AS n
+    FROM pair_sums
+    CROSS JOIN (
+        SELECT 'gap' AS metric UNION ALL SELECT 'answer_gap'
+        UNION ALL SELECT 'pair_accuracy' UNION ALL SELECT 'truth_corr'
+    ) AS names
+)
+SELECT runs.uuid AS run, metrics.run_id, metrics.behavior, metrics.metric, metrics.split, metrics.value, metrics.n
+FROM metrics
+JOIN runs ON runs.id = metrics.run_id
+WHERE metrics.value IS NOT NULL
