@@ -7,7 +7,8 @@ and sums, which it vectorises. On a GPU nothing here is used.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import mlx.core as mx
 from mlx.nn.layers.base import Module
@@ -50,13 +51,13 @@ def _exp(x: mx.array) -> mx.array:
     return mx.where(x > _HIGHEST, mx.inf, inside)
 
 
-@mx.custom_function  # type: ignore[untyped-decorator]
+@mx.custom_function
 def exp(x: mx.array) -> mx.array:
     """exp(x) of a float32 array, to 1e-6 relative. Overflows to infinity, underflows to 0 without subnormals."""
     return _exp(x)
 
 
-@exp.vjp  # type: ignore[untyped-decorator]
+@exp.vjp
 def _exp_vjp(primal: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
     return cotangent * output
 
@@ -66,13 +67,13 @@ def _decay(x: mx.array) -> mx.array:
     return _power(mx.maximum(x, _NEGLIGIBLE))
 
 
-@mx.custom_function  # type: ignore[untyped-decorator]
+@mx.custom_function
 def decay(x: mx.array) -> mx.array:
     """exp(x) for x <= 0, the exponential of a softmax: below -80 it stays at 1.8e-35."""
     return _decay(x)
 
 
-@decay.vjp  # type: ignore[untyped-decorator]
+@decay.vjp
 def _decay_vjp(primal: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
     return cotangent * output
 
@@ -93,21 +94,20 @@ def _swiglu_gradients(gate: mx.array, x: mx.array, cotangent: mx.array) -> tuple
     return cotangent * x * (sigmoid + silu * (1.0 - sigmoid)), cotangent * silu
 
 
-@mx.custom_function  # type: ignore[untyped-decorator]
+@mx.custom_function
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
     """silu(gate) * x of float32 arrays of one shape."""
     return _swiglu(gate, x)
 
 
-@swiglu.vjp  # type: ignore[untyped-decorator]
+@swiglu.vjp
 def _swiglu_vjp(primals: tuple[mx.array, mx.array], cotangent: mx.array, output: mx.array) -> tuple[mx.array, mx.array]:
     return _swiglu_gradients(*primals, cotangent)
 
 
 def silu(x: mx.array) -> mx.array:
     """x * sigmoid(x) of a float32 array."""
-    result: mx.array = swiglu(x, mx.ones_like(x))
-    return result
+    return cast(mx.array, swiglu(x, mx.ones_like(x)))
 
 
 def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: float, mask: mx.array | None) -> mx.array:
@@ -121,12 +121,12 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: flo
     scores = (stacked @ keys.swapaxes(-1, -2)).reshape(batch, heads, length, span)
     if mask is not None:
         scores = scores + mask
-    weights = decay(scores - mx.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    weights = cast(mx.array, decay(scores - mx.stop_gradient(scores.max(axis=-1, keepdims=True))))
     mixed = weights.reshape(batch, groups, -1, span) @ values
     return mixed.reshape(batch, heads, length, -1) / weights.sum(axis=-1, keepdims=True)
 
 
-def scaled_dot_product_attention(
+def scaled_dot_product_attention(  # noqa: PLR0917 (its signature is mlx_lm's)
     queries: mx.array,
     keys: mx.array,
     values: mx.array,
@@ -138,10 +138,8 @@ def scaled_dot_product_attention(
     """mlx_lm's function of this name; what the fast form does not cover is left to the original."""
     plain = hasattr(cache, "bits") or sinks is not None or queries.dtype != mx.float32
     if plain or queries.shape[2] == 1:
-        result: mx.array = base.scaled_dot_product_attention(
-            queries, keys, values, cache=cache, scale=scale, mask=mask, sinks=sinks
-        )
-        return result
+        original: Any = base.scaled_dot_product_attention
+        return cast(mx.array, original(queries, keys, values, cache, scale, mask, sinks))
     return attention(queries, keys, values, scale=scale, mask=_additive(mask, queries.shape[2], keys.shape[2]))
 
 
@@ -155,8 +153,7 @@ def _additive(mask: mx.array | str | None, length: int, span: int) -> mx.array |
 
 
 def _fast_swiglu(gate: mx.array, x: mx.array) -> mx.array:
-    result: mx.array = swiglu(gate, x) if gate.dtype == mx.float32 else activations.swiglu(gate, x)
-    return result
+    return cast(mx.array, swiglu(gate, x) if gate.dtype == mx.float32 else activations.swiglu(gate, x))
 
 
 _REPLACEMENTS = {
@@ -175,9 +172,9 @@ def fast_math(model: Module) -> Iterator[None]:
     """
     changed: list[tuple[Any, str, Any]] = []
     if is_cpu():
-        for module in {sys.modules[type(layer).__module__] for layer in model.modules()}:
+        for module in _defining_modules(model):
             for name, (slow, fast) in _REPLACEMENTS.items():
-                if module is not base and module is not activations and getattr(module, name, None) is slow:
+                if getattr(module, name, None) is slow:
                     setattr(module, name, fast)
                     changed.append((module, name, slow))
     try:
@@ -185,3 +182,10 @@ def fast_math(model: Module) -> Iterator[None]:
     finally:
         for module, name, slow in changed:
             setattr(module, name, slow)
+
+
+def _defining_modules(model: Module) -> list[ModuleType]:
+    """The Python modules that define the classes of a model's layers, but not mlx_lm's shared ones."""
+    layers: list[Module] = model.modules()  # type: ignore[no-untyped-call]
+    names = {type(layer).__module__ for layer in layers} - {base.__name__, activations.__name__}
+    return [sys.modules[name] for name in sorted(names)]
