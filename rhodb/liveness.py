@@ -23,7 +23,7 @@ class Owner:
     process_started: float
 
 
-def current_owner() -> Owner:
+def this_process() -> Owner:
     """This process."""
     return Owner(host=socket.gethostname(), pid=os.getpid(), process_started=psutil.Process().create_time())
 
