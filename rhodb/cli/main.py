@@ -1,7 +1,8 @@
 """The root of the command line: which commands there are, and how errors become messages and exit codes."""
 
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import typer
 
@@ -10,7 +11,7 @@ from rhodb.errors import RhodbError
 
 
 class RootGroup(LazyGroup):
-    table = {
+    table: ClassVar[Mapping[str, tuple[str, str]]] = {
         "run": ("rhodb.cli.run:app", "Run an experiment: plan its cells, execute them, store the rows."),
         "analyze": (
             "rhodb.cli.analyze:app",

@@ -1,0 +1,146 @@
+"""`rhodb doctor`: is everything here that a run needs, and if not, what to do about it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import typer
+
+from rhodb.cli.lazy import make_app
+from rhodb.cli.options import DbOption, JsonOption, example
+from rhodb.cli.output import emit, emit_json
+from rhodb.errors import RhodbError
+
+GIB: Final = 2**30
+NEEDED_MEMORY_GIB: Final = 4
+NEEDED_DISK_GIB: Final = 1
+
+app = make_app("Check device, BLAS, memory, model, probes and warehouse; say what to do.", no_args_is_help=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    state: str
+    """ok, warning or problem."""
+    found: str
+    advice: str = ""
+
+
+@app.command(**example("rhodb doctor", "rhodb doctor --db lab.db --json"))
+def doctor(db: DbOption = None, json: JsonOption = False) -> None:
+    """Check device, BLAS, memory, model, probes and warehouse; say what to do about each problem."""
+    findings = list(examine(db))
+    if json:
+        emit_json([asdict(finding) for finding in findings])
+    else:
+        emit([asdict(finding) for finding in findings], columns=["what", "state", "found", "advice"])
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+def examine(db: str | None) -> Iterator[Finding]:
+    """Every check in turn. A check that raises a rhodb error is a problem with that error's sentence."""
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "MLX": _mlx,
+        "memory": _memory,
+        "model": _model,
+        "probes": _probes,
+        "warehouse": lambda: _warehouse(db),
+    }
+    for what, check in checks.items():
+        try:
+            yield from check()
+        except RhodbError as error:
+            yield Finding(what=what, state="problem", found=str(error), advice="see the sentence to the left")
+
+
+def _mlx() -> Iterator[Finding]:
+    from runners.backend.blas import verify_blas
+    from runners.backend.device import device_name, is_cpu
+
+    yield Finding(what="device", state="ok", found=device_name())
+    if not is_cpu():
+        return
+    check = verify_blas()
+    speed = f"{check.info.name}, {check.info.threads} threads, {check.mlx_gflops:.0f} GFLOP/s through MLX"
+    if check.in_use or check.info.reason.startswith("not needed"):
+        yield Finding(what="BLAS", state="ok", found=speed)
+    else:
+        yield Finding(
+            what="BLAS",
+            state="warning",
+            found=f"{speed}; {check.info.reason}",
+            advice="runs will be 30 to 40 times slower: `pip install cmeel-openblas`",
+        )
+
+
+def _memory() -> Iterator[Finding]:
+    import psutil
+
+    free = psutil.virtual_memory().available / GIB
+    enough = free >= NEEDED_MEMORY_GIB
+    yield Finding(
+        what="memory",
+        state="ok" if enough else "warning",
+        found=f"{free:.1f} GiB free",
+        advice="" if enough else f"the quick preset may need up to {NEEDED_MEMORY_GIB} GiB: close other programs",
+    )
+
+
+def _model() -> Iterator[Finding]:
+    from runners.backend.models import load_model
+    from runners.config import EMBEDDED_MODEL
+
+    record = load_model(EMBEDDED_MODEL).record
+    yield Finding(
+        what="model",
+        state="ok",
+        found=f"{record.key}: {record.n_parameters / 1e6:.0f} M parameters, {record.n_layers} layers, {record.source}",
+    )
+
+
+def _probes() -> Iterator[Finding]:
+    from runners.probes import load_probe_sets
+
+    sets = load_probe_sets()
+    pairs = sum(probe.kind == "pair" for s in sets for probe in s.probes)
+    version = sets[0].package_version or "no version"
+    yield Finding(what="probes", state="ok", found=f"{len(sets)} sets, {pairs} pairs, {sets[0].package} {version}")
+
+
+def _warehouse(db: str | None) -> Iterator[Finding]:
+    import shutil
+
+    from rhodb.spool import Spool
+    from rhodb.sql import saved_query
+    from rhodb.warehouse import Warehouse
+
+    warehouse = Warehouse.peek(db)
+    if warehouse is None:
+        from rhodb.engine import locate
+
+        yield Finding(what="warehouse", state="ok", found=f"{locate(db)} does not exist yet: the first run makes it")
+        return
+    with warehouse:
+        states = {row["state"]: row["n"] for row in warehouse.query(saved_query("run_states"))}
+        found = f"{warehouse.location}: {sum(states.values())} runs"
+        found += "".join(f", {states[state]} {state}" for state in ("failed", "running") if state in states)
+        yield Finding(what="warehouse", state="ok", found=f"{found}; `rhodb db check` looks deeper")
+        if pending := Spool.beside(warehouse).pending():
+            yield Finding(
+                what="spool",
+                state="warning",
+                found=f"{len(pending)} finished runs are not in the warehouse yet",
+                advice="run `rhodb runs recover`",
+            )
+        if warehouse.location.path is not None:
+            free = shutil.disk_usage(warehouse.location.path.parent).free / GIB
+            yield Finding(
+                what="disk",
+                state="ok" if free >= NEEDED_DISK_GIB else "warning",
+                found=f"{free:.1f} GiB free",
+                advice="" if free >= NEEDED_DISK_GIB else "free some space before a long run",
+            )

@@ -1,0 +1,261 @@
+"""`rhodb run RUNNER`: options from the runner's configuration, execution by the executor, then a summary."""
+
+import inspect
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from rhodb.cli.lazy import LazyGroup, make_app
+from rhodb.cli.options import DbOption, JsonOption, example
+from rhodb.cli.output import console, emit, emit_json, note, table
+from runners.registry import RUNNERS, load_runner
+
+if TYPE_CHECKING:
+    from rhodb.records import Provenance
+    from rhodb.warehouse import Warehouse
+    from runners.cells import Session
+    from runners.config import RunConfig
+    from runners.executor import Report
+
+EXAMPLES = {
+    "ablation": (
+        "rhodb run ablation --seeds 42,123",
+        "rhodb run ablation --preset paper --model Qwen/Qwen2.5-7B-Instruct --seeds 42,123,456,789,1337",
+        "rhodb run ablation --conditions rho-guided,sft-only --rho-weight 0.5 --dry-run",
+    ),
+}
+
+
+class RunGroup(LazyGroup):
+    """The runners of the registry, each with the options of its configuration."""
+
+    table = RUNNERS
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in RUNNERS:
+            return None
+        command = get_command(build_app(cmd_name))
+        command.name = cmd_name
+        return command
+
+
+app = make_app("Run an experiment: plan its cells, execute those that are not done, store the rows.", cls=RunGroup)
+
+
+@app.callback()
+def run() -> None:
+    """Run an experiment: plan its cells, execute those that are not done, store the rows."""
+
+
+def build_app(name: str) -> typer.Typer:
+    """A one-command application for a runner; its parameters are read off the configuration model."""
+    runner = load_runner(name)
+    runner_app = make_app("", no_args_is_help=False)
+
+    def command(**given: Any) -> None:
+        common = {key: given.pop(key) for key in COMMON}
+        execute(name, given, **common)
+
+    parameters = [*_config_parameters(runner.config), *COMMON.values()]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__doc__ = inspect.getdoc(runner)
+    runner_app.command(name, **example(*EXAMPLES.get(name, (f"rhodb run {name}",))))(command)
+    return runner_app
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+COMMON: Mapping[str, inspect.Parameter] = {
+    p.name: p
+    for p in (
+        _parameter(
+            "preset",
+            Annotated[str | None, typer.Option(help="quick or paper  [default: quick with the embedded model]")],
+            None,
+        ),
+        _parameter("config", Annotated[Path | None, typer.Option(help="TOML file with these options as keys.")], None),
+        _parameter("dry_run", Annotated[bool, typer.Option("--dry-run", help="Print the plan, run nothing.")], False),
+        _parameter(
+            "retry_failed", Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")], False
+        ),
+        _parameter("db", DbOption, None),
+        _parameter("json", JsonOption, False),
+    )
+}
+
+
+def _config_parameters(config: "type[RunConfig]") -> Iterator[inspect.Parameter]:
+    """One option a field. Values stay text here: the model validates them, as it does those of a TOML file."""
+    from runners.config import QUICK
+
+    for name, field in config.model_fields.items():
+        option = "--" + name.replace("_", "-")
+        shown = [] if field.default is None else [f"default: {_as_option(field.default)}"]
+        shown += [f"quick: {_as_option(QUICK[name])}"] if name in QUICK else []
+        text = f"{field.description}" + (f"  [{', '.join(shown)}]" if shown else "")
+        if field.annotation is bool:
+            declared = typer.Option(f"{option}/--no-{option[2:]}", help=text, show_default=False)
+            yield _parameter(name, Annotated[bool | None, declared], None)
+        else:
+            yield _parameter(
+                name, Annotated[str | None, typer.Option(option, metavar=_metavar(field.annotation), help=text)], None
+            )
+
+
+def _as_option(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _metavar(annotation: Any) -> str:
+    text = str(annotation)
+    return "LIST" if "tuple" in text else "NUMBER" if annotation in (int, float) else "TEXT"
+
+
+def execute(
+    name: str,
+    given: Mapping[str, Any],
+    *,
+    preset: str | None,
+    config: Path | None,
+    dry_run: bool,
+    retry_failed: bool,
+    db: str | None,
+    json: bool,
+) -> None:
+    """Resolve the configuration, then print the plan or run it."""
+    from runners.config import resolve
+
+    runner = load_runner(name)
+    session = runner.prepare(resolve(runner.config, preset=preset, file=config, options=given))
+    if dry_run:
+        _print_plan(session, db, json=json)
+        return
+    from rhodb.warehouse import Warehouse
+    from runners.reporting import make_reporter
+
+    with Warehouse.open(db) as warehouse:
+        reporter = make_reporter(session.seconds_per_work())
+        try:
+            with _terminate_as_interrupt():
+                report = _run(session, warehouse, reporter, retry_failed=retry_failed)
+        except KeyboardInterrupt:
+            reporter.close()
+            note("interrupted: what was finished is stored; the same command goes on from here")
+            raise typer.Exit(130) from None
+        finally:
+            reporter.close()
+        _print_report(report, warehouse, json=json)
+    if report.failed or report.spooled:
+        raise typer.Exit(1)
+
+
+def _run(session: "Session", warehouse: "Warehouse", reporter: Any, *, retry_failed: bool) -> "Report":
+    from runners.executor import Executor
+
+    return Executor(session, warehouse, reporter, provenance=_provenance(), retry_failed=retry_failed).run()
+
+
+def _provenance() -> "Provenance":
+    from runners.backend.blas import load_openblas
+    from runners.backend.device import device_name
+    from runners.provenance import collect
+
+    blas = load_openblas()
+    return collect(device=device_name(), blas=f"{blas.name}, {blas.threads} threads, {blas.kernel}")
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM (a scheduler's or shell's `kill`) ends a run as Ctrl-C does: the cell is given back."""
+
+    def interrupt(_signal: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before: Callable[[int, Any], Any] | int | None = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _print_plan(session: "Session", db: str | None, *, json: bool) -> None:
+    """Each cell with its state in the warehouse (which is not created) and the time it should take."""
+    from rhodb import store
+    from rhodb.warehouse import Warehouse
+    from runners.reporting import duration
+
+    rate = session.seconds_per_work()
+    warehouse = Warehouse.peek(db)
+    identities = [cell.identity for cell in session.cells]
+    statuses = [None] * len(identities) if warehouse is None else store.find(warehouse, identities)
+    rows: list[dict[str, Any]] = [
+        {
+            "cell": cell.label,
+            "state": status.state if status else "new",
+            "seconds": 0.0 if status and status.state == "done" else round(cell.work * rate, 1),
+            "config_hash": cell.identity.config_hash[:12],
+        }
+        for cell, status in zip(session.cells, statuses, strict=True)
+    ]
+    emit(rows, format="json" if json else "table")
+    to_do = [row for row in rows if row["state"] != "done"]
+    total = duration(sum(row["seconds"] for row in to_do))
+    note(f"{len(rows)} cells, {len(to_do)} to run, about {total} on this machine; nothing was run")
+
+
+def _print_report(report: "Report", warehouse: "Warehouse", *, json: bool) -> None:
+    from rhodb.summary import run_deltas
+
+    rows = run_deltas(warehouse, report.uuids)
+    if json:
+        emit_json(
+            {
+                "warehouse": str(warehouse.location),
+                "executed": report.executed,
+                "already_done": report.already_done,
+                "done_elsewhere": report.done_elsewhere,
+                "spooled": report.spooled,
+                "failed": report.failed,
+                "runs": report.uuids,
+                "deltas": rows,
+            }
+        )
+    else:
+        _print_deltas(rows)
+        done = len(report.executed) + len(report.already_done) + len(report.done_elsewhere)
+        typer.echo(
+            f"{done} runs done ({len(report.executed)} now, {len(report.already_done)} before"
+            + (f", {len(report.done_elsewhere)} by another process" if report.done_elsewhere else "")
+            + f") in {warehouse.location}"
+        )
+        typer.echo("next: rhodb analyze effects   |   rhodb runs list   |   rhodb runs show UUID")
+    for label in report.spooled:
+        note(f"kept in the spool: {label}; `rhodb runs recover` inserts it once the warehouse can be written")
+    for label, error in report.failed.items():
+        note(f"failed: {label}: {error}")
+
+
+def _print_deltas(rows: list[dict[str, Any]]) -> None:
+    """One line an arm, one column a behavior: mean ± SD over seeds of the change against the baseline."""
+    if not rows:
+        return
+    behaviors = list(dict.fromkeys(row["behavior"] for row in rows))
+    arms: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        line = arms.setdefault(row["arm"], {"condition": row["arm"], "n": row["n"]})
+        spread = "" if row["sd"] is None else f" ± {row['sd']:.3f}"
+        line[row["behavior"]] = f"{row['mean']:+.3f}{spread}"
+    split, metric = rows[0]["split"], rows[0]["metric"]
+    title = f"Δ {metric} against the untouched model, {split} split, nats/token, mean ± SD over n seeds"
+    out = table(list(arms.values()), ["condition", "n", *behaviors], title=title)
+    sys.stdout.flush()
+    console().print(out)

@@ -1,0 +1,18 @@
+-- The change of every behavior in one run, against its baseline, on the split that reports show.
+SELECT
+    condition,
+    rho_weight,
+    margin,
+    seed,
+    behavior,
+    split,
+    value,
+    baseline_value,
+    delta
+FROM v_scores
+WHERE run = :uuid
+  AND kind <> 'baseline'
+  AND metric = :metric
+  AND split IN ('eval', 'none')
+  AND delta IS NOT NULL
+ORDER BY behavior

@@ -1,0 +1,41 @@
+"""What a finished plan shows: the change of each behavior per arm, over the seeds that are done."""
+
+import statistics
+from typing import Any
+
+from rhodb.sql import saved_query
+from rhodb.warehouse import Warehouse
+
+HEADLINE_METRIC = "gap"
+
+
+def run_deltas(warehouse: Warehouse, uuids: list[str], metric: str = HEADLINE_METRIC) -> list[dict[str, Any]]:
+    """Mean and SD over seeds of the change against the baseline, for each arm of these runs and each behavior.
+
+    Shows the eval split, or split `none` where the runs did not split their probes. SD is None for one seed.
+    """
+    sql = saved_query("run_deltas")
+    rows = [row for uuid in uuids for row in warehouse.query(sql, uuid=uuid, metric=metric)]
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((arm_label(row), row["behavior"]), []).append(row)
+    return [
+        {
+            "arm": arm,
+            "behavior": behavior,
+            "metric": metric,
+            "split": group[0]["split"],
+            "n": len(group),
+            "mean": statistics.fmean(row["delta"] for row in group),
+            "sd": statistics.stdev([row["delta"] for row in group]) if len(group) > 1 else None,
+        }
+        for (arm, behavior), group in groups.items()
+    ]
+
+
+def arm_label(row: dict[str, Any]) -> str:
+    """`rho-guided λ=0.2 γ=0.1`; a condition without a contrastive term has no dose to name."""
+    if row["condition"] == "sft-only":
+        return "sft-only"
+    margin = "" if row["margin"] is None else f" γ={row['margin']:g}"
+    return f"{row['condition']} λ={row['rho_weight']:g}{margin}"

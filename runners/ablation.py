@@ -1,0 +1,39 @@
+"""Ablation: which part of the loss does what? Four conditions for each seed, against one baseline.
+
+sft-only has no contrastive term; contrastive-only has no SFT term; shuffled-pairs swaps the labels of a random
+half of the pairs; rho-guided is the full loss.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from rhodb.vocabulary import CONDITIONS
+from runners.cells import Session
+from runners.config import Condition, Listed, TrainingConfig
+
+
+class AblationConfig(TrainingConfig):
+    """Options of `rhodb run ablation`."""
+
+    conditions: Annotated[tuple[Condition, ...], Listed] = Field(
+        CONDITIONS, min_length=1, description="conditions to train"
+    )
+    adapters: bool = Field(True, description="save the trained adapters beside the warehouse")
+
+
+class Ablation:
+    """Train and score each condition for each seed, against one baseline."""
+
+    config = AblationConfig
+
+    def prepare(self, config: AblationConfig) -> Session:
+        """Load model and probes, and expand conditions x seeds."""
+        # Imported here: `rhodb run ablation --help` shows the options without loading MLX.
+        from runners.alignment import AlignmentSession, make_arm
+
+        arms = [make_arm(c, rho_weight=config.rho_weight, margin=config.margin) for c in config.conditions]
+        return AlignmentSession(config, arms, save_adapters=config.adapters)
+
+
+ABLATION = Ablation()

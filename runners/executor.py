@@ -1,0 +1,251 @@
+"""The one executor: plans cells, claims them one by one, runs them, spools and inserts what they return.
+
+Several processes may run the same plan on the same warehouse: a cell belongs to whoever claims it. A cell's
+outcome is on disk before the warehouse is asked to take it, so that neither a lock, a full disk nor a kill can
+lose it or count it twice.
+"""
+
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from rhodb import spool as spooling
+from rhodb import store
+from rhodb.errors import DatabaseBusyError, DatabaseError, RhodbError
+from rhodb.liveness import this_process, now
+from rhodb.records import Outcome, ProbeSetRecord, Provenance, RunIdentity
+from rhodb.warehouse import Warehouse
+from runners.cells import Cell, CellProgress, CellRows, Session
+
+HEARTBEAT_S: Final = 60.0
+POLL_S: Final = 1.0
+
+
+class Reporter(CellProgress, Protocol):
+    """Shows what the executor does. It is told everything and decides nothing."""
+
+    def planned(self, cells: Sequence[Cell], to_do: Sequence[Cell]) -> None: ...
+
+    def cell_started(self, cell: Cell, attempt: int) -> None: ...
+
+    def cell_done(self, cell: Cell, seconds: float) -> None: ...
+
+    def cell_failed(self, cell: Cell, error: str) -> None: ...
+
+    def message(self, text: str) -> None: ...
+
+
+@dataclass(kw_only=True)
+class Report:
+    """How the cells of a plan stand after an invocation, by label."""
+
+    executed: list[str] = field(default_factory=list)
+    already_done: list[str] = field(default_factory=list)
+    done_elsewhere: list[str] = field(default_factory=list)
+    """Executed by another process while this one ran."""
+    spooled: list[str] = field(default_factory=list)
+    """Finished and on disk, but the warehouse could not take them yet."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Label -> error: of this invocation, or of an earlier one that was not retried."""
+    uuids: list[str] = field(default_factory=list)
+    """The runs of the plan that the warehouse holds as done."""
+
+
+Claimable = tuple[Cell, store.RunStatus]
+"""A cell that is to be run, with what the warehouse knew of it when it was planned."""
+
+
+class Executor:
+    """Runs the cells of one session against one warehouse."""
+
+    def __init__(
+        self,
+        session: Session,
+        warehouse: Warehouse,
+        reporter: Reporter,
+        *,
+        provenance: Provenance,
+        retry_failed: bool = False,
+    ) -> None:
+        self._session, self._warehouse, self._reporter = session, warehouse, reporter
+        self._provenance, self._retry_failed = provenance, retry_failed
+        self._spool = spooling.Spool.beside(warehouse)
+        self._owner = this_process()
+        self._report = Report()
+        self._finished: set[str] = set()
+        """Keys of the identities known to be done, here, before or elsewhere (spooled ones too)."""
+
+    def run(self) -> Report:
+        """Execute every cell that is not done yet, then say how all of them stand.
+
+        KeyboardInterrupt gives the current cell back to the plan and goes on to the caller. DatabaseBusyError
+        means that no further cell could be claimed; what was finished is in the warehouse or in the spool.
+        """
+        for record in self._session.probe_sets.values():
+            self._spool.write_probe_set(record)
+        spooling.recover(self._warehouse, self._spool)  # what an earlier process finished but could not insert
+        cells = list(self._session.cells)
+        to_do = self._take_stock(cells)
+        self._reporter.planned(cells, [cell for cell, _ in to_do])
+        while to_do:
+            to_do = self._one_round(to_do)
+        if self._report.spooled:
+            self._insert_spooled()
+        self._report.uuids = [s.uuid for s in self._statuses(cells) if s.state == "done"]
+        return self._report
+
+    def _statuses(self, cells: Sequence[Cell]) -> list[store.RunStatus]:
+        planned = [store.PlannedCell(identity=cell.identity, baseline=cell.baseline) for cell in cells]
+        return store.plan(self._warehouse, self._session.model, planned)
+
+    def _take_stock(self, cells: Sequence[Cell]) -> list[Claimable]:
+        """Sort the cells into done, failed and to do."""
+        to_do = []
+        for cell, status in zip(cells, self._statuses(cells), strict=True):
+            if status.state == "done":
+                self._report.already_done.append(cell.label)
+                self._finished.add(_key(cell.identity))
+            elif status.state == "failed" and not self._retry_failed:
+                self._report.failed[cell.label] = f"failed earlier (--retry-failed tries again): {status.error}"
+            else:
+                to_do.append((cell, status))
+        return to_do
+
+    def _one_round(self, to_do: list[Claimable]) -> list[Claimable]:
+        """Try each cell once; return those that are left, having waited if none could be run."""
+        left = []
+        ran = False
+        for cell, planned in to_do:
+            ready = cell.baseline is None or _key(cell.baseline) in self._finished
+            attempt = self._claim(planned) if ready else None
+            if attempt is None:
+                left.append((cell, planned))
+            else:
+                ran = True
+                self._run_cell(cell, planned.uuid, attempt)
+        return left if ran else self._look_elsewhere(left)
+
+    def _claim(self, planned: store.RunStatus) -> int | None:
+        return store.claim(
+            self._warehouse,
+            planned.uuid,
+            self._owner,
+            retry_failed=self._retry_failed,
+            seen_attempt=planned.attempt,
+        )
+
+    def _look_elsewhere(self, left: list[Claimable]) -> list[Claimable]:
+        """None of these could be run: drop what another process has ended and what can never start; wait."""
+        still = []
+        lost = False
+        for (cell, planned), status in zip(left, self._statuses([cell for cell, _ in left]), strict=True):
+            if status.state == "done":
+                self._report.done_elsewhere.append(cell.label)
+                self._finished.add(_key(cell.identity))
+            elif status.state == "failed" and not (self._retry_failed and status.attempt == planned.attempt):
+                self._report.failed[cell.label] = status.error or "failed in another process"
+            elif status.state != "running" and self._baseline_failed(cell):
+                self._report.failed[cell.label] = "not run, since its baseline failed"
+                lost = True
+            else:
+                still.append((cell, planned))
+        if still and not lost and len(still) == len(left):
+            time.sleep(POLL_S)
+        return still
+
+    def _baseline_failed(self, cell: Cell) -> bool:
+        baselines = [c.label for c in self._session.cells if c.baseline is None and c.identity == cell.baseline]
+        return any(label in self._report.failed for label in baselines)
+
+    def _run_cell(self, cell: Cell, uuid: str, attempt: int) -> None:
+        self._reporter.cell_started(cell, attempt)
+        started_at, started = now(), time.monotonic()
+        rows, error = CellRows(), None
+        try:
+            with self._heartbeat(uuid):
+                rows = self._session.execute(cell, self._artefacts(uuid), self._reporter)
+        except KeyboardInterrupt:
+            store.release(self._warehouse, uuid, self._owner)
+            raise
+        except Exception as exception:  # noqa: BLE001  whatever a cell dies of is kept with the run; the others go on
+            error = f"{type(exception).__name__}: {exception}"
+            rows = CellRows(notes={"traceback": traceback.format_exc()})
+        seconds = time.monotonic() - started
+        outcome = Outcome(
+            uuid=uuid,
+            identity=cell.identity,
+            model=self._session.model,
+            attempt=attempt,
+            started_at=started_at,
+            finished_at=now(),
+            seconds=seconds,
+            provenance=self._provenance,
+            baseline=cell.baseline,
+            probe_sets=tuple(sorted({row.probe_set for row in rows.probe_scores})),
+            scores=tuple(rows.scores),
+            probe_scores=tuple(rows.probe_scores),
+            train_steps=tuple(rows.train_steps),
+            alignment=rows.alignment,
+            error=error,
+            notes={**rows.notes, "work": cell.work},
+        )
+        stored = self._keep(outcome)
+        if error is not None:
+            self._report.failed[cell.label] = error
+            self._reporter.cell_failed(cell, error)
+            return
+        (self._report.executed if stored else self._report.spooled).append(cell.label)
+        self._finished.add(_key(cell.identity))
+        self._reporter.cell_done(cell, seconds)
+
+    def _keep(self, outcome: Outcome) -> bool:
+        """Spool the outcome, then insert it. False if the warehouse could not take it: it stays spooled."""
+        path = self._spool.write(outcome)
+        try:
+            store.insert_outcome(self._warehouse, outcome, self._probe_sets_of(outcome))
+        except (DatabaseBusyError, DatabaseError) as error:
+            self._reporter.message(f"kept in {path} until the warehouse can take it: {error}")
+            return False
+        self._spool.settle(path)
+        return True
+
+    def _probe_sets_of(self, outcome: Outcome) -> Mapping[str, ProbeSetRecord]:
+        return {fingerprint: self._session.probe_sets[fingerprint] for fingerprint in outcome.probe_sets}
+
+    def _insert_spooled(self) -> None:
+        recovered = spooling.recover(self._warehouse, self._spool)
+        if not recovered.failed:
+            self._report.executed += self._report.spooled
+            self._report.spooled = []
+
+    def _artefacts(self, uuid: str) -> Path:
+        return self._spool.folder.parent / "adapters" / uuid
+
+    @contextmanager
+    def _heartbeat(self, uuid: str) -> Iterator[None]:
+        """Keep the run's sign of life fresh while the cell runs, so that other hosts leave it alone."""
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(HEARTBEAT_S):
+                try:
+                    store.heartbeat(self._warehouse, uuid, self._owner)
+                except RhodbError as error:  # a beat that is missed costs nothing: the next one follows
+                    self._reporter.message(f"no heartbeat this time: {error}")
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _key(identity: RunIdentity) -> str:
+    return f"{identity.kind} {identity.model_fingerprint} {identity.seed} {identity.config_hash}"
