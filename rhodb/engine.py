@@ -1,8 +1,11 @@
 """Connections: where the warehouse is, how SQLite is set up, and what a driver's error means to a person."""
 
+import math
 import os
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -15,6 +18,7 @@ from rhodb.errors import DatabaseBusyError, DatabaseError, RhodbError
 DEFAULT_DB = "results/master.db"
 ENVIRONMENT_VARIABLE = "RHODB_DB"
 BUSY_TIMEOUT_MS = 5_000
+OLDEST_SQLITE = (3, 37, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,10 @@ def _sqlite_uri(path: Path, *, create: bool, read_only: bool) -> str:
 def sqlite_engine(path: Path, *, create: bool, read_only: bool, foreign_keys: bool = True) -> Engine:
     """An engine for a SQLite file. Transactions begin as the connection's option `begin` says."""
 
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        oldest = ".".join(map(str, OLDEST_SQLITE))
+        raise DatabaseError(f"this Python has SQLite {sqlite3.sqlite_version}, rhodb needs {oldest} (STRICT tables)")
+
     def connect() -> sqlite3.Connection:
         # check_same_thread: the pool hands a connection to one thread at a time.
         raw = sqlite3.connect(
@@ -78,12 +86,26 @@ def sqlite_engine(path: Path, *, create: bool, read_only: bool, foreign_keys: bo
         )
         raw.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
         raw.execute("PRAGMA synchronous = FULL")
+        if not _has_sqrt():
+            raw.create_function("sqrt", 1, _sqrt, deterministic=True)
         return raw
 
     pool = QueuePool if foreign_keys else NullPool
     engine = create_engine("sqlite://", creator=connect, poolclass=pool)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+@cache
+def _has_sqrt() -> bool:
+    """Whether SQLite was built with its mathematical functions, which v_recomputed_scores needs."""
+    with closing(sqlite3.connect(":memory:")) as raw:
+        options = {row[0] for row in raw.execute("PRAGMA compile_options")}
+    return "ENABLE_MATH_FUNCTIONS" in options
+
+
+def _sqrt(x: float | None) -> float | None:
+    return None if x is None or x < 0 else math.sqrt(x)
 
 
 def _begin(connection: Connection) -> None:

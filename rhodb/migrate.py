@@ -10,7 +10,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from filelock import FileLock, Timeout
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from rhodb.engine import Location, locate, server_engine, sqlite_engine, translate
@@ -125,7 +125,7 @@ def current(location: Location) -> str | None:
         assert location.url is not None
         engine = server_engine(location.url)
     elif location.path.exists():
-        engine = sqlite_engine(location.path, create=False, read_only=False)
+        engine = sqlite_engine(location.path, create=False, read_only=True)
     else:
         return None
     try:
@@ -178,3 +178,24 @@ def _as_rhodb_errors(location: Location) -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise translate(error, location) or error from error
+
+
+@contextmanager
+def in_memory() -> Iterator[Connection]:
+    """An empty warehouse in memory, for looking at the schema itself."""
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        command.upgrade(_config(connection), "head")
+        yield connection
+    engine.dispose()
+
+
+def look(location: Location) -> dict[str, str | None]:
+    """Where a warehouse stands: its place, its schema, this rhodb's, and what that means. Changes nothing."""
+    if location.path is not None and not location.path.is_file():
+        return {"warehouse": str(location), "schema": None, "newest": HEAD, "state": "missing"}
+    with _as_rhodb_errors(location):
+        found = current(location)
+    check_known(found, location)
+    state = "empty" if found is None else "up to date" if found == HEAD else "older: run `rhodb db upgrade`"
+    return {"warehouse": str(location), "schema": found, "newest": HEAD, "state": state}

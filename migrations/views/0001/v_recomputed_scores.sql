@@ -4,6 +4,8 @@
 --   auc = 1/2 + S / (n1 n0)                               (Mann-Whitney, ties count one half)
 --   rho = S / sqrt(sum of squared ranks * n1 n0 / n)      (Spearman with a label of two values)
 -- A metric that is not defined (one side only, all equal) has no row. n counts pairs, for rho and auc texts.
+-- Sums are window functions, of which one row a group is kept, instead of GROUP BY: SQLite hands a
+-- condition on run_id (not on run) down through windows, and so reads one run's probe scores, not all.
 CREATE VIEW v_recomputed_scores AS
 WITH texts AS NOT MATERIALIZED (
     SELECT scores.run_id, probe_sets.behavior, scores.split, scores.side, scores.ce
@@ -22,13 +24,14 @@ ranked_texts AS NOT MATERIALIZED (
 text_sums AS NOT MATERIALIZED (
     SELECT
         run_id, behavior, split,
-        count(*) AS n,
-        1.0 * sum(CASE side WHEN 'positive' THEN 1 ELSE 0 END)
-            * sum(CASE side WHEN 'positive' THEN 0 ELSE 1 END) AS n1_n0,
-        sum(CASE side WHEN 'positive' THEN centred ELSE 0 END) AS s,
-        sum(centred * centred) AS squares
+        row_number() OVER grouped AS number,
+        count(*) OVER grouped AS n,
+        1.0 * sum(CASE side WHEN 'positive' THEN 1 ELSE 0 END) OVER grouped
+            * sum(CASE side WHEN 'positive' THEN 0 ELSE 1 END) OVER grouped AS n1_n0,
+        sum(CASE side WHEN 'positive' THEN centred ELSE 0 END) OVER grouped AS s,
+        sum(centred * centred) OVER grouped AS squares
     FROM ranked_texts
-    GROUP BY run_id, behavior, split
+    WINDOW grouped AS (PARTITION BY run_id, behavior, split)
 ),
 pairs AS NOT MATERIALIZED (
     SELECT
@@ -60,16 +63,17 @@ ranked_pairs AS NOT MATERIALIZED (
 pair_sums AS NOT MATERIALIZED (
     SELECT
         run_id, behavior, split,
-        count(*) AS n,
-        count(answer_difference) AS n_answers,
-        avg(ce_negative - ce_positive) AS gap,
-        avg(answer_difference) AS answer_gap,
-        avg(CASE WHEN ce_positive < ce_negative THEN 1.0 ELSE 0.0 END) AS pair_accuracy,
-        sum(centred_positive * centred_negative)
-            / nullif(sqrt(sum(centred_positive * centred_positive) * sum(centred_negative * centred_negative)), 0)
-            AS truth_corr
+        row_number() OVER grouped AS number,
+        count(*) OVER grouped AS n,
+        count(answer_difference) OVER grouped AS n_answers,
+        avg(ce_negative - ce_positive) OVER grouped AS gap,
+        avg(answer_difference) OVER grouped AS answer_gap,
+        avg(CASE WHEN ce_positive < ce_negative THEN 1.0 ELSE 0.0 END) OVER grouped AS pair_accuracy,
+        sum(centred_positive * centred_negative) OVER grouped AS products,
+        sum(centred_positive * centred_positive) OVER grouped AS squares_positive,
+        sum(centred_negative * centred_negative) OVER grouped AS squares_negative
     FROM ranked_pairs
-    GROUP BY run_id, behavior, split
+    WINDOW grouped AS (PARTITION BY run_id, behavior, split)
 ),
 metrics AS NOT MATERIALIZED (
     SELECT
@@ -81,6 +85,7 @@ metrics AS NOT MATERIALIZED (
         n
     FROM text_sums
     CROSS JOIN (SELECT 'rho' AS metric UNION ALL SELECT 'auc') AS names
+    WHERE number = 1
     UNION ALL
     SELECT
         run_id, behavior, metric, split,
@@ -88,7 +93,7 @@ metrics AS NOT MATERIALIZED (
             WHEN 'gap' THEN gap
             WHEN 'answer_gap' THEN answer_gap
             WHEN 'pair_accuracy' THEN pair_accuracy
-            ELSE truth_corr
+            ELSE products / nullif(sqrt(squares_positive * squares_negative), 0)
         END AS value,
         CASE metric WHEN 'answer_gap' THEN n_answers ELSE n END AS n
     FROM pair_sums
@@ -96,6 +101,7 @@ metrics AS NOT MATERIALIZED (
         SELECT 'gap' AS metric UNION ALL SELECT 'answer_gap'
         UNION ALL SELECT 'pair_accuracy' UNION ALL SELECT 'truth_corr'
     ) AS names
+    WHERE number = 1
 )
 SELECT runs.uuid AS run, metrics.run_id, metrics.behavior, metrics.metric, metrics.split, metrics.value, metrics.n
 FROM metrics

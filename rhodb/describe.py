@@ -1,0 +1,63 @@
+"""What the tables and columns mean: the comments of the models, and the views of the warehouse."""
+
+from typing import Any
+
+from sqlalchemy import Table
+
+from rhodb.errors import UnknownNameError
+from rhodb.schema import Base
+
+Row = dict[str, Any]
+
+VIEWS = {
+    "v_scores": "Every score, tidy: axes of the run, value, standard error, n, baseline's value and difference.",
+    "v_alignment": "Alignment runs, wide: <behavior>_<metric>_<split> and d_<...>, the difference to the baseline.",
+    "v_recomputed_scores": "Every metric of probe texts, computed anew from probe_scores. Filter by run_id.",
+}
+
+
+def tables() -> list[Row]:
+    """Every table and view with its meaning."""
+    found: list[Row] = [
+        {"name": table.name, "type": "table", "meaning": table.comment} for table in Base.metadata.sorted_tables
+    ]
+    return found + [{"name": name, "type": "view", "meaning": meaning} for name, meaning in VIEWS.items()]
+
+
+def columns(name: str) -> list[Row]:
+    """Every column of a table with type, key, reference and meaning; of a view its columns."""
+    if name in VIEWS:
+        return _view_columns(name)
+    choices = [*Base.metadata.tables, *VIEWS]
+    if name not in Base.metadata.tables:
+        raise UnknownNameError("table", name, choices)
+    return [_column(Base.metadata.tables[name], column.name) for column in Base.metadata.tables[name].columns]
+
+
+def _column(table: Table, name: str) -> Row:
+    column = table.columns[name]
+    targets = [key.target_fullname for key in column.foreign_keys]
+    return {
+        "table": table.name,
+        "column": name,
+        "type": _sqlite_type(column.type),
+        "null": "yes" if column.nullable else "no",
+        "key": "primary" if column.primary_key else "",
+        "refers_to": targets[0] if targets else "",
+        "meaning": column.comment,
+    }
+
+
+def _sqlite_type(type_: Any) -> str:
+    from sqlalchemy.dialects import sqlite
+
+    return str(type_.compile(dialect=sqlite.dialect()))
+
+
+def _view_columns(name: str) -> list[Row]:
+    """A view's columns, taken from a warehouse in memory: the views are written by the migrations only."""
+    from rhodb.migrate import in_memory
+
+    with in_memory() as connection:
+        rows = connection.exec_driver_sql(f"SELECT name, type FROM pragma_table_info('{name}')").fetchall()
+    return [{"table": name, "column": column, "type": type_} for column, type_ in rows]
