@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rhodb.liveness import Owner, is_dead
 from rhodb.records import digest
-from rhodb.sql import load
+from rhodb.sql import saved_query
 from rhodb.warehouse import Warehouse
 
 TOLERANCE = 1e-9
@@ -162,7 +162,7 @@ def _metrics(wh: Warehouse) -> Iterator[Problem]:
         "AND EXISTS (SELECT 1 FROM probe_scores WHERE run_id = runs.id) ORDER BY id"
     )
     for run in wh.query(sql):
-        for row in wh.query(load("check_recomputed"), run_id=run["id"], tolerance=TOLERANCE):
+        for row in wh.query(saved_query("check_recomputed"), run_id=run["id"], tolerance=TOLERANCE):
             yield Problem(
                 check="metrics",
                 what=f"run {run['uuid']}: {row['behavior']} {row['metric']} ({row['split']}) is stored as "

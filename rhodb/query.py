@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rhodb.errors import InputError, UnknownNameError
-from rhodb.sql import load
+from rhodb.sql import saved_query
 from rhodb.vocabulary import CONDITIONS, RUN_KINDS, RUN_STATES
 from rhodb.warehouse import Warehouse
 
@@ -34,7 +34,9 @@ def list_runs(
             raise UnknownNameError(what, value, choices)
     if limit < 1:
         raise InputError(f"limit must be >= 1, got {limit}")
-    return wh.query(load("runs"), kind=kind, state=state, model=model, condition=condition, seed=seed, limit=limit)
+    return wh.query(
+        saved_query("runs"), kind=kind, state=state, model=model, condition=condition, seed=seed, limit=limit
+    )
 
 
 def resolve_run(wh: Warehouse, prefix: str) -> str:
@@ -74,7 +76,7 @@ class RunDetails:
 def show_run(wh: Warehouse, prefix: str) -> RunDetails:
     """Everything about the run whose uuid begins with the prefix."""
     uuid = resolve_run(wh, prefix)
-    run = wh.query(load("run"), uuid=uuid)[0]
+    run = wh.query(saved_query("run"), uuid=uuid)[0]
     family = wh.query("SELECT * FROM alignment_runs WHERE run_id = :id", id=run["id"])
     counts = {
         table: int(wh.query(f"SELECT count(*) AS n FROM {table} WHERE run_id = :id", id=run["id"])[0]["n"])
@@ -86,8 +88,8 @@ def show_run(wh: Warehouse, prefix: str) -> RunDetails:
     return RunDetails(
         run={key: value for key, value in run.items() if key not in hidden},
         family={key: value for key, value in family[0].items() if key != "run_id"} if family else {},
-        scores=wh.query(load("run_scores"), uuid=uuid),
-        probe_sets=wh.query(load("run_probe_sets"), uuid=uuid),
+        scores=wh.query(saved_query("run_scores"), uuid=uuid),
+        probe_sets=wh.query(saved_query("run_probe_sets"), uuid=uuid),
         counts=counts,
     )
 
@@ -121,7 +123,7 @@ def diff_runs(wh: Warehouse, a: str, b: str) -> RunDiff:
         b=uuids[1],
         settings=_differences(*settings),
         provenance=_differences(*provenance),
-        scores=wh.query(load("score_diff"), a=uuids[0], b=uuids[1]),
+        scores=wh.query(saved_query("score_diff"), a=uuids[0], b=uuids[1]),
     )
 
 

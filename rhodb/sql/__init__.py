@@ -1,8 +1,8 @@
-"""SQL that rhodb's own commands run, one documented file a query."""
+"""The queries that rhodb itself asks, one `.sql` file each."""
 
-from importlib.resources import files
+from importlib import resources
 
 
-def load(name: str) -> str:
-    """The text of a query; parameters are written `:name`."""
-    return (files(__name__) / f"{name}.sql").read_text(encoding="utf-8")
+def saved_query(name: str) -> str:
+    """The text of the query `<name>.sql` of this folder."""
+    return resources.files(__name__).joinpath(f"{name}.sql").read_text(encoding="utf-8")
