@@ -1,0 +1,1 @@
+"""Analyses over the warehouse: SQL in, statistics, findings, renderings. Never imports MLX."""

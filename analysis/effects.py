@@ -1,0 +1,245 @@
+"""Differences between conditions: the first study, and the pattern for the others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.findings import Estimate, Evidence, Finding, Group, Result, Robustness, Test, correct
+from analysis.query import Conditions, Query, read_sql
+from analysis.stats.effect_size import hedges_g
+from analysis.stats.intervals import welch_test
+from analysis.stats.permutation import two_sample_test
+from analysis.strata import Cell, Look, Stratum, comparable_pairs, gate, is_missing, labels
+from analysis.study import Study, StudyOptions
+from analysis.verdicts import caption, judge, unit_of
+from rhodb.vocabulary import BEHAVIORS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REFERENCE = (
+    "Welch 1947 (difference, p); Hedges 1981, Steiger & Fouladi 1997 (g, its interval); "
+    "Pitman 1937 (permutation test); Holm 1979, Benjamini & Hochberg 1995 (correction)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two cells side by side, before the tests of the whole call are corrected together."""
+
+    about: Mapping[str, str]
+    groups: tuple[Group, Group]
+    runs: tuple[str, ...]
+    welch: Test
+    standardised: Estimate
+    exact: Test
+    conflict: str | None
+    """Why the design gate refuses the comparison; nothing is then computed."""
+    notes: tuple[str, ...]
+
+
+class Effects(Study):
+    """Differences between conditions per behavior and metric, with intervals and exact tests."""
+
+    name = "effects"
+
+    def query(self, options: StudyOptions) -> Query:
+        return query_of(options, model=options.model, behaviors=options.behaviors, metrics=options.metrics)
+
+    def compute(self, frame: "pd.DataFrame", options: StudyOptions, rng: np.random.Generator) -> Result:
+        rows: list[Mapping[str, Any]] = [
+            dict(zip(frame.columns, values, strict=True)) for values in frame.itertuples(index=False, name=None)
+        ]
+        strata, messages = gate(rows)
+        comparisons = _comparisons(strata, options, rng)
+        tests = correct([comparison.welch for comparison in comparisons], options.correction)
+        looks = sum(test.p is not None for test in tests)
+        findings = tuple(
+            _finding(number, comparison, test, options, looks)
+            for number, (comparison, test) in enumerate(zip(comparisons, tests, strict=True), 1)
+        )
+        return Result(
+            study=self.name,
+            options=asdict(options),
+            findings=findings,
+            looks=looks,
+            messages=(*messages, *_seed_gaps(findings), *_why_empty(strata, findings, options)),
+            query=self.query(options),
+            caption=caption(options, looks),
+        )
+
+
+def query_of(
+    options: StudyOptions,
+    *,
+    model: str | None,
+    behaviors: Sequence[str],
+    metrics: Sequence[str],
+    runs: Sequence[str] = (),
+) -> Query:
+    """The study's SELECT, narrowed; with `runs` it returns the rows of a single finding."""
+    conditions = Conditions()
+    conditions.equal("chosen.model", model)
+    conditions.among("score.metric", metrics)
+    conditions.equal("score.split", options.split)
+    conditions.among("score.behavior", behaviors)
+    conditions.among("chosen.run", runs)
+    sql = read_sql("effects", where=options.where or "1 = 1", conditions=conditions)
+    return Query(sql=sql, parameters=conditions.parameters)
+
+
+def leave_one_seed_out(a: Group, b: Group) -> Robustness | None:
+    """Welch's difference and p as each seed is left out of both groups; None where any of them has no p."""
+    by_seed = {}
+    for seed in sorted({*a.seeds, *b.seeds}):
+        sides = ([value for s, value in zip(group.seeds, group.values, strict=True) if s != seed] for group in (a, b))
+        test = welch_test(*sides)
+        if test.p is None or test.effect is None or test.effect.value is None:
+            return None
+        by_seed[seed] = (test.p, test.effect.value)
+    if not by_seed:
+        return None
+    worst = max(by_seed, key=lambda seed: by_seed[seed][0])
+    effects = [effect for _, effect in by_seed.values()]
+    return Robustness(lowest=min(effects), highest=max(effects), largest_p=by_seed[worst][0], seed_of_largest_p=worst)
+
+
+def _comparisons(
+    strata: Mapping[Stratum, Mapping[Look, Cell]], options: StudyOptions, rng: np.random.Generator
+) -> list[Comparison]:
+    """Every comparable pair of strata for every look that both have: by model, metric, behavior, pair."""
+    names = labels(list(strata))
+    order = {behavior: i for i, behavior in enumerate(BEHAVIORS)}
+    planned = [
+        (pair, look)
+        for pair in comparable_pairs(list(strata))
+        for look in strata[pair[0]].keys() & strata[pair[1]].keys()
+    ]
+    planned.sort(
+        key=lambda plan: (
+            plan[0][0].model,
+            plan[1][1],
+            order.get(plan[1][0], len(order)),
+            names[plan[0][1]],
+            names[plan[0][0]],
+        )
+    )
+    return [
+        _compare(pair, look, [(names[s], strata[s][look]) for s in pair], level=options.level, rng=rng)
+        for pair, look in planned
+    ]
+
+
+def _compare(
+    pair: tuple[Stratum, Stratum],
+    look: Look,
+    cells: Sequence[tuple[str, Cell]],
+    *,
+    level: float,
+    rng: np.random.Generator,
+) -> Comparison:
+    rows = [row for _, cell in cells for row in cell.rows.values()]
+    conflict = _conflict(cells)
+    quantity = "value" if any(is_missing(row["delta"]) for row in rows) else "delta"
+    a, b = (_group(cell, name, quantity) for name, cell in cells)
+    # A refused comparison computes nothing, and so does not count as a look.
+    sides = ((), ()) if conflict else (a.values, b.values)
+    one_sided = pair[0].one_sided(pair[1])
+    return Comparison(
+        about={
+            "model": pair[0].model, "behavior": look[0], "metric": look[1], "split": look[2],
+            "quantity": quantity, "a": a.label, "b": b.label,
+        },
+        groups=(a, b),
+        runs=tuple(row["run"] for row in rows),
+        welch=welch_test(*sides, level=level),
+        standardised=hedges_g(*sides, level=level),
+        exact=two_sample_test(*sides, rng),
+        conflict=conflict,
+        notes=(f"settings that apply to one side only: {', '.join(one_sided)}",) if one_sided else (),
+    )  # fmt: skip
+
+
+def _conflict(cells: Sequence[tuple[str, Cell]]) -> str | None:
+    """Why the cells must not be compared, if anything is wrong with one or between them."""
+    for name, cell in cells:
+        if cell.conflict:
+            return f"{name}: {cell.conflict}"
+    probes = sorted({row["n"] for _, cell in cells for row in cell.rows.values()})
+    if len(probes) > 1:
+        return f"the two sides were scored on different numbers of probes ({', '.join(map(str, probes))})"
+    return None
+
+
+def _group(cell: Cell, name: str, quantity: str) -> Group:
+    seeds = sorted(cell.rows)
+    values = [float(cell.rows[seed][quantity]) for seed in seeds]
+    return Group(
+        label=name,
+        seeds=tuple(int(seed) for seed in seeds),
+        values=tuple(values),
+        mean=float(np.mean(values)) if values else None,
+        sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+    )
+
+
+def _finding(number: int, comparison: Comparison, welch: Test, options: StudyOptions, looks: int) -> Finding:
+    assert welch.effect is not None  # welch_test always gives one
+    a, b = comparison.groups
+    about = comparison.about
+    verdict, sentence = judge(comparison, welch, options=options, looks=looks)
+    query = query_of(
+        options,
+        model=about["model"],
+        behaviors=(about["behavior"],),
+        metrics=(about["metric"],),
+        runs=comparison.runs,
+    )
+    methods = (welch.effect.method, comparison.standardised.method, comparison.exact.method)
+    return Finding(
+        number=number,
+        about=about,
+        unit=unit_of(about["metric"]),
+        groups=comparison.groups,
+        effect=welch.effect,
+        standardised=comparison.standardised,
+        tests=(welch, comparison.exact),
+        robustness=None if comparison.conflict else leave_one_seed_out(a, b),
+        verdict=verdict,
+        sentence=sentence,
+        notes=comparison.notes,
+        evidence=Evidence(
+            query=query,
+            runs=comparison.runs,
+            method=f"{'; '.join(methods)}; correction {options.correction} over {looks} looks",
+            reference=REFERENCE,
+        ),
+    )
+
+
+def _seed_gaps(findings: Sequence[Finding]) -> list[str]:
+    """Sides of a comparison that do not have the same seeds: missing or failed runs may not be random."""
+    gaps: dict[str, None] = {}  # a set that keeps the order
+    for finding in findings:
+        a, b = finding.groups
+        for one, other in ((a, b), (b, a)):
+            missing = sorted(set(other.seeds) - set(one.seeds))
+            if missing:
+                seeds = ", ".join(map(str, missing))
+                gaps[f"{one.label} has no run for seed {seeds}, which {other.label} has"] = None
+    return list(gaps)
+
+
+def _why_empty(strata: Mapping[Stratum, Any], findings: Sequence[Finding], options: StudyOptions) -> list[str]:
+    """What to tell a reader who gets no findings."""
+    if findings:
+        return []
+    if not strata:
+        return [
+            f"no finished alignment run has scores for metric {', '.join(options.metrics)}, split {options.split}"
+            " and the other options: run `rhodb run ablation`, or try --split none for runs without a probe split"
+        ]
+    found = ", ".join(sorted(set(labels(list(strata)).values())))
+    return [f"nothing to compare: no two strata differ in exactly one of condition, λ and γ (found: {found})"]

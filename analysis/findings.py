@@ -1,0 +1,113 @@
+"""What a study answers: findings with effect, tests, verdict, one sentence and the way back to the rows.
+
+A closed set of frozen dataclasses that turn into JSON without NaN; drawing and printing live elsewhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from analysis.query import Query
+from analysis.stats.multiplicity import Correction, adjust
+from analysis.stats.results import Estimate, Test
+
+__all__ = ["Estimate", "Evidence", "Finding", "Group", "Result", "Robustness", "Test", "Verdict", "correct"]
+
+Verdict = Literal["supported", "suggestive", "not supported", "artefact", "degenerate", "not enough data"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The values of one stratum: one per seed, in the order of `seeds`."""
+
+    label: str
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    mean: float | None
+    sd: float | None
+    """Standard deviation over seeds (n - 1); None with one value."""
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robustness:
+    """The effect and its p as each seed in turn is left out of every group."""
+
+    lowest: float
+    highest: float
+    largest_p: float
+    seed_of_largest_p: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Where the numbers come from and how they were made."""
+
+    query: Query
+    runs: tuple[str, ...]
+    """UUIDs of the runs whose rows the query returns."""
+    method: str
+    reference: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One look at the data. The first of `tests` is the one whose p is adjusted for the number of looks."""
+
+    number: int
+    about: Mapping[str, str]
+    """What was looked at: model, behavior, metric, split, ... and the two sides `a` and `b`."""
+    unit: str
+    groups: tuple[Group, ...]
+    effect: Estimate
+    standardised: Estimate
+    tests: tuple[Test, ...]
+    robustness: Robustness | None
+    """None where leaving a seed out leaves too little."""
+    verdict: Verdict
+    sentence: str
+    notes: tuple[str, ...]
+    evidence: Evidence
+
+    @property
+    def p(self) -> float | None:
+        return self.tests[0].p if self.tests else None
+
+    @property
+    def p_adjusted(self) -> float | None:
+        return self.tests[0].p_adjusted if self.tests else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """All findings of one call of a study."""
+
+    study: str
+    options: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+    looks: int
+    """Tests over which p values were adjusted."""
+    messages: tuple[str, ...]
+    """What the design gate split, dropped or refused, and what else a reader has to know."""
+    query: Query
+    caption: str
+    """How to read the table: unit, split, intervals, correction, rule of the verdict."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts and lists, with n, p and adjusted p beside the tests that they come from."""
+        plain = asdict(self)
+        for finding, entry in zip(self.findings, plain["findings"], strict=True):
+            entry |= {"n": finding.effect.n, "p": finding.p, "p_adjusted": finding.p_adjusted}
+            for group, row in zip(finding.groups, entry["groups"], strict=True):
+                row["n"] = group.n
+        return plain
+
+
+def correct(tests: list[Test], correction: Correction) -> list[Test]:
+    """The tests with `p_adjusted` over all those that have a p; the others stay as they are."""
+    known = [test.p for test in tests if test.p is not None]
+    adjusted = iter(adjust(known, correction).tolist())
+    return [test if test.p is None else replace(test, p_adjusted=next(adjusted)) for test in tests]

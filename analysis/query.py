@@ -1,0 +1,72 @@
+"""SQL of studies: read from `analysis/sql/`, narrowed by conditions with named parameters, printable as text."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+Value = str | int | float | None
+
+_TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|::|:(?P<name>[A-Za-z_]\w*)""")
+"""What a parameter may look like, and before it everything that only looks like one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """A SELECT with named parameters (`:name`) and their values."""
+
+    sql: str
+    parameters: Mapping[str, Value]
+
+    def inlined(self) -> str:
+        """The statement with the parameters written into it, ready to be pasted into sqlite3."""
+
+        def literal_of(match: re.Match[str]) -> str:
+            name = match["name"]
+            return match[0] if name is None else literal(self.parameters[name])
+
+        return _TOKEN.sub(literal_of, self.sql)
+
+
+class Conditions:
+    """Collects `column = :parameter` conditions; no condition at all is `1 = 1`."""
+
+    def __init__(self) -> None:
+        self._terms: list[str] = []
+        self.parameters: dict[str, Value] = {}
+
+    def equal(self, column: str, value: Value) -> None:
+        """Require a value, unless it is None."""
+        if value is not None:
+            name = column.rpartition(".")[2]
+            self._terms.append(f"{column} = :{name}")
+            self.parameters[name] = value
+
+    def among(self, column: str, values: Sequence[Value]) -> None:
+        """Require one of the values, unless there are none."""
+        if values:
+            stem = column.rpartition(".")[2]
+            names = [f"{stem}_{i}" for i in range(1, len(values) + 1)]
+            self._terms.append(f"{column} IN ({', '.join(':' + name for name in names)})")
+            self.parameters |= dict(zip(names, values, strict=True))
+
+    def __str__(self) -> str:
+        return "\n  AND ".join(self._terms) or "1 = 1"
+
+
+def read_sql(name: str, **parts: Any) -> str:
+    """The text of `analysis/sql/NAME.sql` with its {marked} parts filled in (SQL, never values)."""
+    text = (files("analysis") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+    for part, sql in parts.items():
+        text = text.replace("{" + part + "}", str(sql))
+    return text.strip()
+
+
+def literal(value: Value) -> str:
+    """A value as an SQL literal."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return repr(value)

@@ -1,0 +1,212 @@
+"""The design gate: which runs replicate one another, which arms may be compared, what is refused.
+
+A stratum is the set of runs that agree in everything but seed: kind, model (with fingerprint) and the whole
+configuration. Two strata are compared only if they differ in exactly one of condition, λ and γ.
+"""
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+ARM_KEYS = frozenset({"condition", "conditions", "rho_weight", "margin"})
+"""Keys of a configuration that say which arm a run belongs to (its columns hold them, too)."""
+SEED_KEYS = frozenset({"seed", "seeds"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """The axes on which comparisons are made. None: the axis has no effect in this arm."""
+
+    condition: str
+    rho_weight: float | None
+    margin: float | None
+
+    @classmethod
+    def of(cls, condition: str, rho_weight: float, margin: float | None) -> "Arm":
+        """An arm without a contrastive term has no λ (sft-only) and no γ (sft-only, or λ = 0)."""
+        if condition == "sft-only":
+            return cls(condition=condition, rho_weight=None, margin=None)
+        return cls(condition=condition, rho_weight=rho_weight, margin=margin if rho_weight else None)
+
+    def differences(self, other: "Arm") -> int:
+        """On how many of the axes that apply to both the arms differ."""
+        axes = ((self.rho_weight, other.rho_weight), (self.margin, other.margin))
+        different = sum(None not in axis and axis[0] != axis[1] for axis in axes)
+        return different + (self.condition != other.condition)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stratum:
+    """Runs that agree in everything but seed. `settings` is the configuration without arm and seed."""
+
+    kind: str
+    model: str
+    model_fingerprint: str
+    arm: Arm
+    settings: tuple[tuple[str, str], ...]
+    """Flattened key and canonical JSON of the value, sorted; nulls left out, as they apply to nothing."""
+
+    def mismatches(self, other: "Stratum") -> list[str]:
+        """Settings that apply to both strata and differ."""
+        mine, theirs = dict(self.settings), dict(other.settings)
+        return sorted(key for key in mine.keys() & theirs.keys() if mine[key] != theirs[key])
+
+    def one_sided(self, other: "Stratum") -> list[str]:
+        """Settings that apply to only one of the two."""
+        return sorted(dict(self.settings).keys() ^ dict(other.settings).keys())
+
+    def comparable(self, other: "Stratum") -> bool:
+        same = (self.kind, self.model, self.model_fingerprint) == (
+            other.kind,
+            other.model,
+            other.model_fingerprint,
+        )
+        return same and self.arm.differences(other.arm) == 1 and not self.mismatches(other)
+
+
+@dataclass(kw_only=True)
+class Cell:
+    """The scores of one stratum for one behavior, metric and split, by seed, after the gate."""
+
+    rows: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    conflict: str | None = None
+    """Why the cell cannot be used; its rows are then not to be averaged."""
+
+
+Look = tuple[str, str, str]
+"""behavior, metric, split."""
+
+
+def gate(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[Stratum, dict[Look, Cell]], list[str]]:
+    """Sort rows into strata and cells; report what was dropped or refused, one sentence each."""
+    strata: dict[Stratum, dict[Look, Cell]] = defaultdict(dict)
+    known: dict[tuple[Any, ...], Stratum] = {}
+    dropped: Counter[str] = Counter()
+    for row in rows:
+        identity = tuple(row[key] for key in _IDENTITY)
+        if identity not in known:
+            known[identity] = stratum_of(row)
+        if is_missing(row["value"]):
+            dropped["missing value: row left out"] += 1
+            continue
+        look = (row["behavior"], row["metric"], row["split"])
+        _add(strata[known[identity]].setdefault(look, Cell()), row, dropped)
+    messages = [f"{reason} ({count}x)" for reason, count in dropped.items()]
+    for cells in strata.values():
+        for cell in cells.values():
+            _check_probes(cell)
+    return dict(strata), messages
+
+
+_IDENTITY = ("kind", "model", "model_fingerprint", "config", "condition", "rho_weight", "margin")
+
+
+def _add(cell: Cell, row: Mapping[str, Any], dropped: Counter[str]) -> None:
+    """One value a seed: an exact copy is dropped, two different values for one seed spoil the cell."""
+    present = cell.rows.get(row["seed"])
+    if present is None:
+        cell.rows[row["seed"]] = row
+    elif present["value"] == row["value"]:
+        dropped[f"run {row['run'][:8]} copies {present['run'][:8]}: counted once"] += 1
+    else:
+        cell.conflict = f"seed {row['seed']} was measured twice with different results"
+
+
+def _check_probes(cell: Cell) -> None:
+    sizes = sorted({row["n"] for row in cell.rows.values()})
+    if len(sizes) > 1 and cell.conflict is None:
+        cell.conflict = f"its runs were scored on different numbers of probes ({', '.join(map(str, sizes))})"
+
+
+def is_missing(value: float | None) -> bool:
+    """SQL's NULL, which pandas turns into NaN in a column of numbers."""
+    return value is None or math.isnan(value)
+
+
+def stratum_of(row: Mapping[str, Any]) -> Stratum:
+    """The stratum of a row: its configuration's JSON without seed and arm, null values left out."""
+    margin = None if is_missing(row["margin"]) else float(row["margin"])
+    settings = sorted(
+        (key, value)
+        for key, value in _flatten(json.loads(row["config"]))
+        if key.rpartition(".")[2] not in ARM_KEYS | SEED_KEYS
+    )
+    return Stratum(
+        kind=row["kind"],
+        model=row["model"],
+        model_fingerprint=row["model_fingerprint"],
+        arm=Arm.of(row["condition"], float(row["rho_weight"]), margin),
+        settings=tuple(settings),
+    )
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _flatten(item, f"{prefix}{key}.")
+        elif item is not None:
+            yield prefix + key, json.dumps(item, sort_keys=True, ensure_ascii=False)
+
+
+def comparable_pairs(strata: Sequence[Stratum]) -> list[tuple[Stratum, Stratum]]:
+    """All pairs that may be compared, each once: first the stronger intervention, then what it is set against."""
+    buckets: dict[tuple[str, ...], list[Stratum]] = defaultdict(list)
+    for stratum in sorted(strata, key=_strength):
+        buckets[stratum.kind, stratum.model, stratum.model_fingerprint].append(stratum)
+    return [
+        (later, earlier)
+        for bucket in buckets.values()
+        for i, later in enumerate(bucket)
+        for earlier in bucket[:i]
+        if later.comparable(earlier)
+    ]
+
+
+def _strength(stratum: Stratum) -> tuple[int, float, float, tuple[tuple[str, str], ...]]:
+    arm = stratum.arm
+    return _ORDER.index(arm.condition), arm.rho_weight or 0.0, arm.margin or 0.0, stratum.settings
+
+
+_ORDER = ("sft-only", "shuffled-pairs", "contrastive-only", "rho-guided")
+"""From control to full method: differences are later minus earlier."""
+
+
+def labels(strata: Sequence[Stratum]) -> dict[Stratum, str]:
+    """Short names: the condition, with λ, γ and any setting only where strata of a model differ in them."""
+    models: dict[tuple[str, str], list[Stratum]] = defaultdict(list)
+    for stratum in strata:
+        models[stratum.kind, stratum.model].append(stratum)
+    return {stratum: name for peers in models.values() for stratum, name in _labels_of(peers).items()}
+
+
+def _labels_of(peers: Sequence[Stratum]) -> dict[Stratum, str]:
+    weights, margins = defaultdict(set), defaultdict(set)
+    values: dict[str, set[str]] = defaultdict(set)
+    for stratum in peers:
+        weights[stratum.arm.condition].add(stratum.arm.rho_weight)
+        margins[stratum.arm.condition].add(stratum.arm.margin)
+        for key, value in stratum.settings:
+            values[key].add(value)
+    many_models = len({stratum.model_fingerprint for stratum in peers}) > 1
+    names = {}
+    for stratum in peers:
+        arm = stratum.arm
+        parts = [arm.condition]
+        if len(weights[arm.condition]) > 1:
+            parts.append(f"λ={arm.rho_weight:g}")
+        if len(margins[arm.condition]) > 1 and arm.margin is not None:
+            parts.append(f"γ={arm.margin:g}")
+        parts += [f"{key}={_short(value)}" for key, value in stratum.settings if len(values[key]) > 1]
+        if many_models:
+            parts.append(f"weights {stratum.model_fingerprint[:8]}")
+        names[stratum] = " ".join(parts)
+    return names
+
+
+def _short(value: str) -> str:
+    """A setting's value fit for a label; fingerprints are cut to eight characters."""
+    plain = value.strip('"')
+    return plain if len(plain) <= 20 else plain[:8] + "…"
