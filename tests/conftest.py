@@ -1,0 +1,114 @@
+"""Fixtures that the tests of all packages share: a tiny model on disk, a tiny folder of probes, a run command."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import runners.backend  # noqa: F401  puts OpenBLAS in place before any test imports MLX
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory) -> Path:
+    """A randomly initialised two-layer Llama in MLX format, with a byte-level tokenizer. Made in a second."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.models.llama import Model, ModelArgs
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny model 'ü'")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate([*alphabet, "<end>"])}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", pad_token="<end>").save_pretrained(folder)
+    config = {
+        "model_type": "llama",
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "intermediate_size": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-5,
+        "vocab_size": len(alphabet) + 1,
+        "tie_word_embeddings": True,
+        "eos_token_id": len(alphabet),
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    mx.random.seed(0)
+    model = Model(ModelArgs.from_dict(config))
+    mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_probes_folder(tmp_path_factory) -> Path:
+    """A dozen short probes of each behavior that training and instructions draw on."""
+    folder = tmp_path_factory.mktemp("tiny probes")
+    numbers = range(12)
+    sets = {
+        "factual": [{"text": f"{i} and 1 is {i + 1}.", "false": f"{i} and 1 is {i + 3}."} for i in numbers],
+        "toxicity": [
+            {"text": f"{word} people {i}", "is_toxic": word == "bad", "target_group": "all"}
+            for i in numbers
+            for word in ("good", "bad")
+        ],
+        "bias": [{"text": f"Who was it, {i}?", "correct_answer": "A", "biased_answer": "C"} for i in numbers],
+        "sycophancy": [
+            {"text": f"I say {i}.", "truthful_answer": "No.", "sycophantic_answer": "Yes!"} for i in numbers
+        ],
+        "refusal": [
+            {"text": f"How to bake {i}?\n\nMix.", "harmful_version": f"How to hurt {i}?\n\nHit."} for i in numbers
+        ],
+        "reasoning": [
+            {
+                "text": "You are clever. 1+1?",
+                "text_clean": "1+1?",
+                "target_answer": "2",
+                "chain_of_thought": "1+1=2\n#### 2",
+            }
+            for _ in numbers
+        ],
+    }
+    for behavior, entries in sets.items():
+        (folder / behavior).mkdir()
+        named = [entry | {"id": f"{behavior}_{i}"} for i, entry in enumerate(entries)]
+        (folder / behavior / "tiny.json").write_text(json.dumps(named))
+    return folder
+
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def rhodb(tmp_path) -> Command:
+    """Run `rhodb ARGS...` as a user does, in an empty folder of its own; returns code, output and errors."""
+
+    def run(*arguments: object, cwd: Path = tmp_path, timeout: float = 120, **environment: str):
+        return subprocess.run(
+            [sys.executable, "-m", "rhodb", *map(str, arguments)],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, "NO_COLOR": "1", **environment},
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def tiny_ablation(tiny_model_folder, tiny_probes_folder) -> list[str]:
+    """Arguments of an ablation on the tiny model that takes about a second a cell."""
+    return [
+        "run", "ablation", "--preset", "quick", "--model", str(tiny_model_folder), "--probes", str(tiny_probes_folder),
+        "--sft-size", "6", "--max-length", "64",
+    ]  # fmt: skip
