@@ -47,9 +47,7 @@ PROVENANCE = Provenance(
 
 def identity(seed: int = 42, kind: str = "alignment", **config: object) -> RunIdentity:
     resolved: Config = {"condition": "rho-guided", **config}
-    return RunIdentity(
-        kind=kind, model_key=MODEL.key, model_fingerprint=MODEL.fingerprint, seed=seed, config=resolved
-    )
+    return RunIdentity(kind=kind, model_key=MODEL.key, model_fingerprint=MODEL.fingerprint, seed=seed, config=resolved)
 
 
 BASELINE = identity(seed=0, kind="baseline", condition=None)
