@@ -9,7 +9,7 @@ import numpy as np
 from analysis.findings import Estimate, Evidence, Finding, Group, Result, Robustness, Test, correct
 from analysis.query import Conditions, Query, read_sql
 from analysis.stats.effect_size import hedges_g
-from analysis.stats.intervals import welch_test
+from analysis.stats.intervals import welch_leaving_out, welch_test
 from analysis.stats.permutation import two_sample_test
 from analysis.strata import Cell, Look, Stratum, comparable_pairs, gate, is_missing, labels
 from analysis.study import Study, StudyOptions
@@ -65,7 +65,7 @@ class Effects(Study):
             options=asdict(options),
             findings=findings,
             looks=looks,
-            messages=(*messages, *_seed_gaps(findings), *_why_empty(strata, findings, options)),
+            messages=(*messages, *_twins(findings), *_seed_gaps(findings), *_why_empty(strata, findings, options)),
             query=self.query(options),
             caption=caption(options, looks),
         )
@@ -91,19 +91,21 @@ def query_of(
 
 
 def leave_one_seed_out(a: Group, b: Group) -> Robustness | None:
-    """Welch's difference and p as each seed is left out of both groups; None where any of them has no p."""
-    by_seed = {}
-    for seed in sorted({*a.seeds, *b.seeds}):
-        sides = ([value for s, value in zip(group.seeds, group.values, strict=True) if s != seed] for group in (a, b))
-        test = welch_test(*sides)
-        if test.p is None or test.effect is None or test.effect.value is None:
-            return None
-        by_seed[seed] = (test.p, test.effect.value)
-    if not by_seed:
+    """Welch's difference and p as each seed is left out of both groups; None where that leaves too little."""
+    seeds = sorted({*a.seeds, *b.seeds})
+    if not seeds:
         return None
-    worst = max(by_seed, key=lambda seed: by_seed[seed][0])
-    effects = [effect for _, effect in by_seed.values()]
-    return Robustness(lowest=min(effects), highest=max(effects), largest_p=by_seed[worst][0], seed_of_largest_p=worst)
+    kept_a, kept_b = (np.array(seeds)[:, None] != np.array(group.seeds, dtype=int) for group in (a, b))
+    found = welch_leaving_out(a.values, b.values, kept_a, kept_b)
+    if found is None:
+        return None
+    differences, p = found
+    return Robustness(
+        lowest=float(differences.min()),
+        highest=float(differences.max()),
+        largest_p=float(p.max()),
+        seed_of_largest_p=seeds[int(p.argmax())],
+    )
 
 
 def _comparisons(
@@ -217,6 +219,20 @@ def _finding(number: int, comparison: Comparison, welch: Test, options: StudyOpt
             reference=REFERENCE,
         ),
     )
+
+
+def _twins(findings: Sequence[Finding]) -> list[str]:
+    """Groups in which several seeds gave exactly the same score of a continuous metric: are they replicates?"""
+    told: dict[str, None] = {}  # a set that keeps the order
+    for finding in findings:
+        for group in finding.groups if finding.unit else ():
+            distinct = len(set(group.values))
+            if distinct < group.n:
+                about = f"{finding.about['behavior']} {finding.about['metric']} of {group.label}"
+                told[
+                    f"{about}: {group.n} seeds gave only {distinct} different scores; does the seed reach the run?"
+                ] = None
+    return list(told)
 
 
 def _seed_gaps(findings: Sequence[Finding]) -> list[str]:

@@ -32,10 +32,14 @@ class Arm:
         return cls(condition=condition, rho_weight=rho_weight, margin=margin if rho_weight else None)
 
     def differences(self, other: "Arm") -> int:
-        """On how many of the axes that apply to both the arms differ."""
-        axes = ((self.rho_weight, other.rho_weight), (self.margin, other.margin))
-        different = sum(None not in axis and axis[0] != axis[1] for axis in axes)
-        return different + (self.condition != other.condition)
+        """On how many of the axes that apply to both the arms differ. An unknown γ differs from a known one."""
+        weights_apply = self.rho_weight is not None and other.rho_weight is not None
+        margins_apply = bool(self.rho_weight and other.rho_weight)
+        return (
+            (self.condition != other.condition)
+            + (weights_apply and self.rho_weight != other.rho_weight)
+            + (margins_apply and self.margin != other.margin)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +63,14 @@ class Stratum:
         return sorted(dict(self.settings).keys() ^ dict(other.settings).keys())
 
     def comparable(self, other: "Stratum") -> bool:
-        same = (self.kind, self.model, self.model_fingerprint) == (
-            other.kind,
-            other.model,
-            other.model_fingerprint,
-        )
-        return same and self.arm.differences(other.arm) == 1 and not self.mismatches(other)
+        """Whether two strata of one model differ in exactly one axis, and in no setting that applies to both.
+
+        A configuration states only what has an effect under its condition; so between different conditions
+        a setting may be absent on one side, within one condition it may not.
+        """
+        if self.arm.differences(other.arm) != 1 or self.mismatches(other):
+            return False
+        return self.arm.condition != other.arm.condition or not self.one_sided(other)
 
 
 @dataclass(kw_only=True)
@@ -153,16 +159,26 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 def comparable_pairs(strata: Sequence[Stratum]) -> list[tuple[Stratum, Stratum]]:
     """All pairs that may be compared, each once: first the stronger intervention, then what it is set against."""
-    buckets: dict[tuple[str, ...], list[Stratum]] = defaultdict(list)
+    models: dict[tuple[str, ...], list[Stratum]] = defaultdict(list)
     for stratum in sorted(strata, key=_strength):
-        buckets[stratum.kind, stratum.model, stratum.model_fingerprint].append(stratum)
+        models[stratum.kind, stratum.model, stratum.model_fingerprint].append(stratum)
     return [
         (later, earlier)
-        for bucket in buckets.values()
-        for i, later in enumerate(bucket)
-        for earlier in bucket[:i]
+        for bucket in models.values()
+        for peers in _same_settings(bucket)
+        for i, later in enumerate(peers)
+        for earlier in peers[:i]
         if later.comparable(earlier)
     ]
+
+
+def _same_settings(strata: Sequence[Stratum]) -> Iterable[list[Stratum]]:
+    """Strata that agree in every setting that all of them have: pairs from two such groups never compare."""
+    shared = set.intersection(*({key for key, _ in stratum.settings} for stratum in strata))
+    groups: dict[tuple[str, ...], list[Stratum]] = defaultdict(list)
+    for stratum in strata:
+        groups[tuple(value for key, value in stratum.settings if key in shared)].append(stratum)
+    return groups.values()
 
 
 def _strength(stratum: Stratum) -> tuple[int, float, float, tuple[tuple[str, str], ...]]:
@@ -184,26 +200,42 @@ def labels(strata: Sequence[Stratum]) -> dict[Stratum, str]:
 
 def _labels_of(peers: Sequence[Stratum]) -> dict[Stratum, str]:
     weights, margins = defaultdict(set), defaultdict(set)
-    values: dict[str, set[str]] = defaultdict(set)
     for stratum in peers:
         weights[stratum.arm.condition].add(stratum.arm.rho_weight)
         margins[stratum.arm.condition].add(stratum.arm.margin)
-        for key, value in stratum.settings:
-            values[key].add(value)
+    varying = _varying_settings(peers)
     many_models = len({stratum.model_fingerprint for stratum in peers}) > 1
     names = {}
     for stratum in peers:
-        arm = stratum.arm
+        arm, config = stratum.arm, dict(stratum.settings)
         parts = [arm.condition]
         if len(weights[arm.condition]) > 1:
             parts.append(f"λ={arm.rho_weight:g}")
-        if len(margins[arm.condition]) > 1 and arm.margin is not None:
-            parts.append(f"γ={arm.margin:g}")
-        parts += [f"{key}={_short(value)}" for key, value in stratum.settings if len(values[key]) > 1]
+        if len(margins[arm.condition]) > 1 and arm.rho_weight:
+            parts.append("γ=unknown" if arm.margin is None else f"γ={arm.margin:g}")
+        shown = sorted(varying["any"] & config.keys() | varying[arm.condition])
+        parts += [f"{key}={_short(config.get(key, 'unset'))}" for key in shown]
         if many_models:
             parts.append(f"weights {stratum.model_fingerprint[:8]}")
         names[stratum] = " ".join(parts)
     return names
+
+
+def _varying_settings(peers: Sequence[Stratum]) -> dict[str, set[str]]:
+    """Settings with several values among all ("any"), and those that within a condition vary or may be absent."""
+    values: dict[tuple[str, str], set[str]] = defaultdict(set)
+    present: Counter[tuple[str, str]] = Counter()
+    sizes = Counter(stratum.arm.condition for stratum in peers)
+    for stratum in peers:
+        for key, value in stratum.settings:
+            values["any", key].add(value)
+            values[stratum.arm.condition, key].add(value)
+            present[stratum.arm.condition, key] += 1
+    varying: dict[str, set[str]] = defaultdict(set)
+    for (group, key), found in values.items():
+        if len(found) > 1 or (group != "any" and present[group, key] < sizes[group]):
+            varying[group].add(key)
+    return varying
 
 
 def _short(value: str) -> str:

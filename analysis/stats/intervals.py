@@ -6,8 +6,9 @@ a nominal 95 %. Functions take one-dimensional samples and return an `Estimate` 
 
 import math
 
+import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 from analysis.stats.results import Array, Estimate, Test, as_sample, is_constant, no_estimate, no_test
 
@@ -56,8 +57,8 @@ def sd_ratio_interval(a: npt.ArrayLike, b: npt.ArrayLike, *, level: float = 0.95
     ratio = float(second.std(ddof=1) / first.std(ddof=1))
     tail = (1 - level) / 2
     df_a, df_b = first.size - 1, second.size - 1
-    low = ratio / math.sqrt(float(stats.f.isf(tail, df_b, df_a)))
-    high = ratio / math.sqrt(float(stats.f.ppf(tail, df_b, df_a)))
+    low = ratio / math.sqrt(float(special.fdtri(df_b, df_a, 1 - tail)))
+    high = ratio / math.sqrt(float(special.fdtri(df_b, df_a, tail)))
     return Estimate(value=ratio, low=low, high=high, n=n, method=SD_RATIO_METHOD, level=level)
 
 
@@ -95,6 +96,32 @@ def welch_error(a: Array, b: Array) -> tuple[float, float]:
     # Shares instead of squares of variances: tiny scores must not underflow.
     df = 1 / ((var_a / total) ** 2 / (a.size - 1) + (var_b / total) ** 2 / (b.size - 1))
     return math.sqrt(total), df
+
+
+def welch_leaving_out(
+    a: npt.ArrayLike, b: npt.ArrayLike, kept_a: npt.NDArray[np.bool_], kept_b: npt.NDArray[np.bool_]
+) -> tuple[Array, Array] | None:
+    """Differences and Welch p values of many subsets at once: row i of each mask says which values stay.
+
+    None where any subset has fewer than two values a side or no variation at all.
+    """
+    means, errors, dfs = [], [], []
+    for sample, kept in ((as_sample(a), kept_a), (as_sample(b), kept_b)):
+        n = kept.sum(axis=1)
+        if (n < 2).any():
+            return None
+        mean = (kept * sample).sum(axis=1) / n
+        variance = (kept * (sample - mean[:, None]) ** 2).sum(axis=1) / (n - 1)
+        rounding = 64 * np.finfo(np.float64).eps * np.abs(sample).max()
+        means.append(mean)
+        errors.append(np.where(variance > rounding**2, variance, 0.0) / n)
+        dfs.append(n - 1)
+    total = errors[0] + errors[1]
+    if (total == 0).any():
+        return None
+    df = 1 / ((errors[0] / total) ** 2 / dfs[0] + (errors[1] / total) ** 2 / dfs[1])
+    differences = means[0] - means[1]
+    return differences, np.minimum(1.0, 2 * special.stdtr(df, -np.abs(differences) / np.sqrt(total)))
 
 
 def t_quantile(df: float, level: float) -> float:

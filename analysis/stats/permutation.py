@@ -13,9 +13,8 @@ from itertools import combinations, permutations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
-from analysis.stats.results import Array, Test, as_sample, is_constant, no_test
+from analysis.stats.results import Array, Test, as_sample, average_ranks, is_constant, no_test
 
 MAX_EXACT = 100_000
 DRAWS = 99_999
@@ -106,8 +105,8 @@ def spearman_test(x: npt.ArrayLike, y: npt.ArrayLike, rng: np.random.Generator) 
         return no_test("not enough data", method, n)
     if is_constant(first) or is_constant(second):
         return no_test("degenerate", method, n)
-    rank_x = _unit(stats.rankdata(first))
-    rank_y = _unit(stats.rankdata(second))
+    rank_x = _unit(average_ranks(first))
+    rank_y = _unit(average_ranks(second))
     rho = float(np.clip(rank_x @ rank_y, -1.0, 1.0))
     seen = _Observed(statistic=rho, size=abs(rho), n=n, method=method, tolerance=1e-10)
     if math.factorial(n) <= MAX_EXACT:

@@ -2,7 +2,7 @@
 
 import math
 
-from scipy import special, stats
+from scipy import special
 
 from analysis.stats.results import Estimate, Test, no_estimate, no_test
 
@@ -48,7 +48,7 @@ def mcnemar(only_a: int, only_b: int) -> Test:
     _check_counts(only_b, n)
     if n == 0:
         return no_test("not enough data", MCNEMAR_METHOD, 0)
-    p = min(1.0, 2 * float(stats.binom.cdf(min(only_a, only_b), n, 0.5)))
+    p = min(1.0, 2 * float(special.bdtr(min(only_a, only_b), n, 0.5)))
     floor = min(1.0, 2 * 0.5**n)
     return Test(statistic=float(only_a - only_b), p=p, n=n, method=MCNEMAR_METHOD, floor=floor)
 

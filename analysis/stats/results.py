@@ -84,6 +84,12 @@ def is_constant(sample: Array) -> bool:
     return bool(np.ptp(sample) <= tolerance)
 
 
+def average_ranks(sample: Array) -> Array:
+    """Ranks from 1; equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(sample, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse], dtype=np.float64)
+
+
 def no_estimate(status: Status, method: str, n: int, *, value: float | None = None, level: float = 0.95) -> Estimate:
     """An estimate without an interval, and with the reason as its status."""
     return Estimate(value=value, low=None, high=None, n=n, method=method, level=level, status=status)

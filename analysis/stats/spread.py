@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from analysis.stats.results import Test, as_sample, is_constant, no_test
 
@@ -21,5 +21,10 @@ def brown_forsythe(groups: Sequence[npt.ArrayLike]) -> Test:
     # Without variation of the deviations inside the groups, the F ratio has nothing to divide by.
     if all(is_constant(deviation) for deviation in deviations):
         return no_test("degenerate", METHOD, n)
-    result = stats.f_oneway(*deviations)
-    return Test(statistic=float(result.statistic), p=float(result.pvalue), n=n, method=METHOD)
+    df_between, df_within = len(samples) - 1, n - len(samples)
+    grand = np.concatenate(deviations).mean()
+    between = sum(z.size * float(z.mean() - grand) ** 2 for z in deviations) / df_between
+    within = sum(float(((z - z.mean()) ** 2).sum()) for z in deviations) / df_within
+    f = between / within
+    p = float(special.fdtrc(df_between, df_within, f))
+    return Test(statistic=f, p=p, n=n, method=METHOD)

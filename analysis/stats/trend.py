@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 from analysis.stats.results import Array, Test, as_sample, is_constant, no_test
 
@@ -80,7 +80,7 @@ def _mean(sizes: tuple[int, ...]) -> float:
 def _variance(pooled: Array, sizes: tuple[int, ...]) -> float:
     """Null variance of J with ties (Hollander, Wolfe & Chicken 2014, eq. 6.19)."""
     n = pooled.size
-    groups, ties = np.array(sizes), np.unique(stats.rankdata(pooled), return_counts=True)[1]
+    groups, ties = np.array(sizes), np.unique(pooled, return_counts=True)[1]
 
     def cubic(k: npt.NDArray[np.int64]) -> float:
         return float((k * (k - 1.0) * (2.0 * k + 5.0)).sum())

@@ -114,6 +114,26 @@ def test_runs_of_another_configuration_or_model_are_not_compared(
     assert not effects(make_frame(elsewhere)).findings
 
 
+def test_a_setting_may_be_absent_only_between_conditions(make_arm: Make, make_frame: Frame) -> None:
+    runs = [
+        *make_arm("sft-only", {"bias": LOW}),
+        *make_arm("rho-guided", {"bias": HIGH}, margin=0.1, settings={"contrast": "text"}),
+        *make_arm("rho-guided", {"bias": HIGH[::-1]}, margin=0.0),  # says nothing about `contrast`
+    ]
+    pairs = {(f.about["a"], f.about["b"]) for f in effects(make_frame(runs)).findings}
+    assert pairs == {
+        ("rho-guided γ=0.1 contrast=text", "sft-only"),
+        ("rho-guided γ=0 contrast=unset", "sft-only"),
+    }
+
+
+def test_seeds_that_change_nothing_are_pointed_out(make_arm: Make, make_frame: Frame) -> None:
+    runs = [*make_arm("sft-only", {"bias": [0.1, 0.1, 0.1, 0.2, 0.3]}), *make_arm("rho-guided", {"bias": HIGH})]
+    result = effects(make_frame(runs))
+    assert [m for m in result.messages if "of sft-only: 5 seeds gave only 3 different scores" in m]
+    assert not [m for m in result.messages if "rho-guided" in m]
+
+
 def test_a_copied_run_counts_once(make_arm: Make, make_frame: Frame) -> None:
     runs = [*make_arm("sft-only", {"bias": LOW}), *make_arm("rho-guided", {"bias": HIGH})]
     plain = only(effects(make_frame(runs)))

@@ -20,6 +20,7 @@ from analysis.stats.intervals import (
     sd_interval,
     sd_ratio_interval,
     welch_difference,
+    welch_leaving_out,
     welch_test,
 )
 from analysis.stats.results import is_constant
@@ -156,6 +157,19 @@ def test_g_has_the_sign_of_the_difference_and_lies_in_its_interval(a: list[float
     assert g.value is not None and g.low is not None and g.high is not None
     assert g.low <= g.value <= g.high
     assert math.copysign(1, g.value) == math.copysign(1, difference.value) or abs(g.value) < 1e-9
+
+
+@given(samples, samples)
+@settings(max_examples=60, deadline=None)
+def test_leaving_values_out_equals_testing_what_is_left(a: list[float], b: list[float]) -> None:
+    kept = ~np.eye(len(a), dtype=bool)
+    found = welch_leaving_out(a, b, kept, np.ones((len(a), len(b)), dtype=bool))
+    singly = [welch_test(np.delete(a, i), b) for i in range(len(a))]
+    if found is None:
+        assert any(test.status != "ok" for test in singly)
+        return
+    assert found[1] == pytest.approx([test.p for test in singly], rel=1e-9)
+    assert found[0] == pytest.approx([test.effect and test.effect.value for test in singly])
 
 
 @pytest.mark.parametrize(
