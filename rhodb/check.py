@@ -129,7 +129,9 @@ def _hashes(wh: Warehouse) -> Iterator[Problem]:
             yield Problem(
                 check="configurations",
                 what=f"the configuration of run {row['uuid']} was changed after the run was planned",
-                fix="restore it from a backup, or " + _reset(wh, row["uuid"]),
+                fix="restore it from a backup, or delete the run: "
+                + _sql(wh, f"DELETE FROM runs WHERE uuid = '{row['uuid']}'")
+                + " and run the experiment's command again",
             )
 
 

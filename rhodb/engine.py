@@ -139,7 +139,7 @@ def translate(error: DBAPIError, location: Location) -> RhodbError | None:
     code = _sqlite_code(error)
     sentences = {
         "SQLITE_NOTADB": f"{location} is not a database: move the file away or choose another with --db",
-        "SQLITE_CORRUPT": f"{location} is damaged: run `rhodb db check`, or restore a backup",
+        "SQLITE_CORRUPT": f"{location} is damaged: move it away, put a backup in its place, then `rhodb runs recover`",
         "SQLITE_READONLY": f"{location} cannot be written: change its permissions or choose another with --db",
         "SQLITE_CANTOPEN": f"{location} cannot be opened: check that the folder exists and may be written",
         "SQLITE_PERM": f"{location} may not be accessed: change its permissions or choose another with --db",

@@ -261,7 +261,9 @@ def test_eight_processes_make_one_warehouse_and_share_its_runs(tmp_path, python)
     claimed = Counter(int(seed) for output, _ in outputs for seed in output.split())
     assert claimed == Counter(range(40))
     with Warehouse.open(path) as wh:
-        assert wh.query("SELECT count(*) AS n, sum(attempt) AS k FROM runs WHERE state = 'done'") == [{"n": 40, "k": 40}]
+        assert wh.query("SELECT count(*) AS n, sum(attempt) AS k FROM runs WHERE state = 'done'") == [
+            {"n": 40, "k": 40}
+        ]
         assert wh.query("SELECT count(*) AS n FROM models") == [{"n": 1}]
 
 

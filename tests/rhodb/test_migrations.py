@@ -1,0 +1,195 @@
+"""Migrations: they agree with the models, keep the data, run once, and back up before they change anything."""
+
+import re
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from warehouse_samples import BASELINE, identity, outcome, probe_scores, probe_set
+
+import rhodb.schema
+import rhodb.warehouse
+from rhodb import migrate
+from rhodb.describe import VIEWS, columns, tables
+from rhodb.engine import locate
+from rhodb.errors import DatabaseError
+from rhodb.schema import HEAD, Base
+from rhodb.store import insert_outcome
+from rhodb.warehouse import Warehouse
+
+
+def test_the_head_constant_is_alembics_head():
+    config = Config()
+    config.set_main_option("script_location", str(migrate.script_location()))
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_models_and_migrations_agree():
+    with migrate.in_memory() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={"compare_type": True, "include_object": lambda o, name, *_: not str(name).startswith("v_")},
+        )
+        assert compare_metadata(context, Base.metadata) == []
+        # Alembic does not compare CHECK constraints, STRICT and WITHOUT ROWID: the statements do.
+        migrated = _statements(connection)
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        Base.metadata.create_all(connection)
+        made = _statements(connection)
+    assert migrated == made
+
+
+def _statements(connection) -> dict[str, set[str]]:
+    """Table or index -> its definitions, in no order and without spaces."""
+    rows = connection.exec_driver_sql(
+        "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL"
+    )
+    return {
+        name: {re.sub(r"\s+", " ", line).strip(" ,") for line in sql.split("\n")}
+        for name, sql in rows
+        if name != "alembic_version"
+    }
+
+
+def test_every_table_is_strict_and_everything_has_a_meaning():
+    with migrate.in_memory() as connection:
+        strict = connection.exec_driver_sql("SELECT name, strict FROM pragma_table_list WHERE type = 'table'")
+        loose = [name for name, is_strict in strict if not is_strict]
+        assert [name for name in loose if not name.startswith("sqlite_")] == ["alembic_version"]
+        views = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'view'").scalars()
+        assert set(views) == set(VIEWS)
+    assert all(row["meaning"] for row in tables())
+    for table in Base.metadata.tables:
+        assert all(row["meaning"] for row in columns(table)), table
+
+
+def fill(path: Path) -> None:
+    record = probe_set()
+    with Warehouse.open(path) as wh:
+        for seed in range(3):
+            rows = probe_scores(record, np.random.default_rng(seed))
+            done = outcome(identity(seed), baseline=BASELINE, probe_rows=rows)
+            assert insert_outcome(wh, done, {record.fingerprint: record})
+
+
+def rows_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    with closing(sqlite3.connect(path)) as raw:
+        return {name: sorted(raw.execute(f"SELECT * FROM {name}"), key=repr) for name in Base.metadata.tables}
+
+
+def test_down_to_nothing_and_up_again_on_a_filled_warehouse(tmp_path):
+    path = tmp_path / "master.db"
+    fill(path)
+    held = rows_of(path)
+    migrate.downgrade(locate(path), "base")
+    with closing(sqlite3.connect(path)) as raw:
+        left = [name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type <> 'index'")]
+    assert left == ["alembic_version"]
+    backups = list(tmp_path.glob("master.backup-*.db"))
+    assert len(backups) == 1 and rows_of(backups[0]) == held
+    with Warehouse.open(path) as wh:
+        assert wh.query("SELECT * FROM runs") == []
+    fill(path)
+    for table, rows in rows_of(path).items():
+        assert len(rows) == len(held[table]), table
+
+
+NEXT = '''
+"""A later schema, made for a test."""
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+
+def upgrade():
+    # SQLite rebuilds the table, to which others refer with ON DELETE CASCADE.
+    op.execute("DROP VIEW v_scores"); op.execute("DROP VIEW v_alignment"); op.execute("DROP VIEW v_recomputed_scores")
+    with op.batch_alter_table("runs", recreate="always", table_kwargs={"sqlite_strict": True}) as batch:
+        batch.add_column(sa.Column("mood", sa.Text(), nullable=True))
+
+def downgrade():
+    with op.batch_alter_table("runs", recreate="always", table_kwargs={"sqlite_strict": True}) as batch:
+        batch.drop_column("mood")
+'''
+
+
+@pytest.fixture
+def next_schema(tmp_path, monkeypatch) -> None:
+    """Pretend that this rhodb has one revision more."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(migrate.script_location(), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "versions" / "0002_next.py").write_text(NEXT)
+    monkeypatch.setattr(migrate, "script_location", lambda: folder)
+    for module in (migrate, rhodb.schema, rhodb.warehouse):
+        monkeypatch.setattr(module, "HEAD", "0002")
+
+
+def test_an_old_warehouse_is_backed_up_upgraded_and_can_go_back(tmp_path, request):
+    path = tmp_path / "db" / "master.db"
+    fill(path)
+    held = rows_of(path)
+    request.getfixturevalue("next_schema")
+
+    with pytest.raises(DatabaseError, match="rhodb db upgrade"):
+        Warehouse.open(path, read_only=True)
+    with pytest.raises(DatabaseError, match="rhodb db upgrade"):
+        Warehouse.open(path, create=False)
+    assert rows_of(path) == held
+
+    with Warehouse.open(path) as wh:
+        assert wh.query("SELECT count(*) AS n FROM runs WHERE mood IS NULL") == [{"n": 4}]
+    (backup,) = path.parent.glob("master.backup-0001-*.db")
+    assert rows_of(backup) == held
+    upgraded = rows_of(path)
+    assert upgraded.pop("runs") == [(*row, None) for row in held["runs"]]
+    assert upgraded == {name: rows for name, rows in held.items() if name != "runs"}
+    migrate.downgrade(locate(path), "0001")
+    assert rows_of(path) == held
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path, request):
+    path = tmp_path / "db" / "master.db"
+    fill(path)
+    held = rows_of(path)
+    request.getfixturevalue("next_schema")
+    (script,) = migrate.script_location().glob("versions/0002_*.py")
+    script.write_text(NEXT.replace("def downgrade", "    raise RuntimeError('half way')\n\ndef downgrade"))
+    with pytest.raises(RuntimeError, match="half way"):
+        Warehouse.open(path)
+    assert rows_of(path) == held
+    assert migrate.current(locate(path)) == "0001"
+
+
+MIGRATE = """
+import sys
+from rhodb.engine import locate
+from rhodb.migrate import upgrade
+before, after = upgrade(locate(sys.argv[1]))
+print("migrated" if before != after else "found")
+"""
+
+
+def test_of_several_processes_one_migrates(tmp_path, python):
+    processes = [python(MIGRATE, tmp_path / "master.db") for _ in range(4)]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert sorted(output for output, _ in outputs) == ["found\n"] * 3 + ["migrated\n"], outputs
+
+
+def test_the_alembic_command_works_from_the_repository(tmp_path, monkeypatch):
+    from alembic import command
+
+    root = Path(rhodb.__file__).parents[1]
+    if not (root / "alembic.ini").exists():
+        pytest.skip("installed without the repository")
+    monkeypatch.setenv("RHODB_DB", str(tmp_path / "cli.db"))
+    command.upgrade(Config(str(root / "alembic.ini")), "head")
+    with Warehouse.open(tmp_path / "cli.db", create=False) as wh:
+        assert wh.query("SELECT * FROM runs") == []
