@@ -1,100 +1,99 @@
-"""Token rows for training: which texts share a forward pass, which tokens are scored, with what weight.
+"""Training groups: rows that share a forward pass, which of their tokens are scored, and with what weight.
 
-A group of texts goes through the model as one right-padded matrix. Attention is causal, so padding on the right
-changes nothing before it, and padded positions are simply never scored.
+A group's cross-entropies are one matrix product, `weights @ token_ce`, whatever the rows: a mean over a whole text,
+over an answer only, or a batch's share of L_SFT; and its transpose takes their gradient back to the tokens.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Tokens = Sequence[int]
+from runners.backend.rows import Batch, Row, Side, make_batches, pair_rows, single_row
+
+Contrast = Literal["text", "answer"]
+
+_UNLIMITED = 2**31
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Texts of one forward pass. Shapes: B rows, T columns, N scored tokens, K cross-entropies."""
+    """One forward pass. N scored tokens, K cross-entropies."""
 
-    tokens: NDArray[np.int32]
-    """(B, T) inputs: every text without its last token, zeros beyond its end."""
+    batch: Batch
     positions: NDArray[np.int32]
-    """(N,) index into the B * T hidden states that predict the scored tokens."""
+    """(N,) index into the batch's flattened hidden states that predict the scored tokens."""
     targets: NDArray[np.int32]
     """(N,) the scored tokens."""
     weights: NDArray[np.float32]
-    """(K, N): cross-entropy k is `weights[k] @ token_ce`. One row for an SFT group (its share of L_SFT),
-    two rows a pair (positive, negative) for a contrast group."""
+    """(K, N). An SFT group has K = 1, its share of L_SFT; a contrast group two a pair: positive, negative."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairTokens:
-    """A pair of texts as tokens, and where scoring starts (index of the first scored token, at least 1)."""
-
-    positive: Tokens
-    negative: Tokens
-    positive_from: int = 1
-    negative_from: int = 1
+Pair = tuple[Side, Side]
+"""Positive and negative text."""
 
 
-def sft_groups(texts: Sequence[Tokens], budget: int | None) -> list[Group]:
+def sft_groups(texts: Sequence[Side], *, budget: int | None = None, multiple: int = 1) -> list[Group]:
     """The SFT batch as groups whose cross-entropies add up to the mean over all scored tokens of the batch.
 
-    `budget`: at most so many padded tokens a group (but at least one text); None puts all into one.
+    `budget`: at most so many padded tokens a group (but at least one text); None puts all into one. Row lengths
+    are rounded up to a `multiple`.
     """
-    scored = sum(len(text) - 1 for text in texts)
-    return [
-        _group(members, [[1.0 / scored] * (len(text) - 1) for text in members], [1] * len(members), merge=True)
-        for members in _by_length(texts, budget)
-    ]
+    scored = sum(len(text.ids) - 1 for text in texts)
+    rows = [single_row(index, text) for index, text in enumerate(texts)]
+    weight = {index: (0, np.full(len(text.ids) - 1, 1.0 / scored, np.float32)) for index, text in enumerate(texts)}
+    batches = make_batches(rows, budget=budget or _UNLIMITED, multiple=multiple)
+    return [_group(batch, weight, 1) for batch in batches]
 
 
-def pair_groups(pairs: Sequence[PairTokens], *, one_each: bool) -> list[Group]:
-    """Contrast groups: one a pair, or one of all pairs. Cross-entropies are means over the scored tokens."""
-    batches = [[pair] for pair in pairs] if one_each else [list(pairs)]
+def contrast_groups(
+    pairs: Sequence[Pair], *, contrast: Contrast, trees: bool, one_each: bool, multiple: int = 1
+) -> list[Group]:
+    """Contrast groups, one a pair or one of all pairs; cross-entropies are means over a text's scored tokens.
+
+    `contrast` answer scores the tokens from `answer_from` on, where there is one. `trees`: the model's forward
+    pass accepts tree rows, so that a shared beginning is computed once.
+    """
     groups = []
-    for batch in batches:
-        texts: list[Tokens] = []
-        starts: list[int] = []
-        for pair in batch:
-            texts += [pair.positive, pair.negative]
-            starts += [pair.positive_from, pair.negative_from]
-        counts = [len(text) - start for text, start in zip(texts, starts, strict=True)]
-        groups.append(_group(texts, [[1.0 / count] * count for count in counts], starts, merge=False))
+    for members in [[pair] for pair in pairs] if one_each else [list(pairs)]:
+        rows: list[Row] = []
+        weight = {}
+        for index, (positive, negative) in enumerate(members):
+            own = (2 * index, positive, 2 * index + 1, negative)
+            rows += pair_rows(*own) if trees else [single_row(*own[:2]), single_row(*own[2:])]
+            for k, side in ((own[0], positive), (own[2], negative)):
+                weight[k] = (k, _mean_weights(side, contrast))
+        (batch,) = make_batches(rows, budget=_UNLIMITED, multiple=multiple)
+        groups.append(_group(batch, weight, 2 * len(members)))
     return groups
 
 
-def _by_length(texts: Sequence[Tokens], budget: int | None) -> list[list[Tokens]]:
-    ordered = sorted(texts, key=len)  # stable, so that the grouping is a function of the batch alone
-    if budget is None:
-        return [ordered]
-    groups: list[list[Tokens]] = []
-    for text in ordered:
-        if groups and (len(groups[-1]) + 1) * len(text) <= budget:
-            groups[-1].append(text)
-        else:
-            groups.append([text])
-    return groups
+def _mean_weights(side: Side, contrast: Contrast) -> NDArray[np.float32]:
+    """Weights of a text's terms (tokens from the second on) that make the mean over the scored ones."""
+    weights = np.zeros(len(side.ids) - 1, np.float32)
+    first = side.answer_from - 1 if contrast == "answer" and side.answer_from else 0
+    weights[first:] = 1.0 / (len(weights) - first)
+    return weights
 
 
-def _group(texts: Sequence[Tokens], weights: Sequence[Sequence[float]], starts: Sequence[int], *, merge: bool) -> Group:
-    """Pad the texts; text i is scored from token `starts[i]` on with the given weights."""
-    length = max(len(text) for text in texts) - 1
-    tokens = np.zeros((len(texts), length), np.int32)
-    positions, targets = [], []
-    for row, (text, start) in enumerate(zip(texts, starts, strict=True)):
-        tokens[row, : len(text) - 1] = text[:-1]
-        positions += [row * length + index - 1 for index in range(start, len(text))]
-        targets += text[start:]
-    matrix = np.zeros((1 if merge else len(texts), len(targets)), np.float32)
-    column = 0
-    for row, values in enumerate(weights):
-        matrix[0 if merge else row, column : column + len(values)] = values
-        column += len(values)
+def _group(batch: Batch, weight: dict[int, tuple[int, NDArray[np.float32]]], count: int) -> Group:
+    """`weight`: index of a text -> (which of the `count` cross-entropies it adds to, weights of its terms)."""
+    length = batch.tokens.shape[1]
+    positions = np.concatenate([index * length + row.sources for index, row in enumerate(batch.rows)])
+    targets = np.concatenate([row.targets for row in batch.rows])
+    weights = np.zeros((count, len(targets)), np.float32)
+    start = 0
+    for row in batch.rows:
+        for text, terms in row.members:
+            k, values = weight[text]
+            weights[k, start + terms] += values
+        start += len(row.targets)
+    used = weights.any(axis=0)
     return Group(
-        tokens=tokens,
-        positions=np.array(positions, np.int32),
-        targets=np.array(targets, np.int32),
-        weights=matrix,
+        batch=batch,
+        positions=positions[used].astype(np.int32),
+        targets=targets[used].astype(np.int32),
+        weights=weights[:, used],
     )

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import mlx.core as mx
-from mlx import nn
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.nn.layers.base import Module
+from mlx.nn.layers.linear import Linear
+from mlx.nn.layers.quantized import QuantizedLinear
 from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.tuner.utils import linear_to_lora_layers, remove_lora_layers
 
@@ -26,14 +27,14 @@ def install_lora(
     model = loaded.model
     if lora_layers(model):
         raise InputError("the model has LoRA layers already; call remove_lora first")
-    keys = _layer_keys(model, targets)
+    keys = layer_keys(model, targets)
     model.freeze()
     linear_to_lora_layers(model, len(model.layers), {"rank": rank, "scale": alpha / rank, "dropout": 0.0, "keys": keys})
     rng = streams.generator(LORA_INIT)
     for _, layer in lora_layers(model):
         bound = 1 / math.sqrt(layer.lora_a.shape[0])
         layer.lora_a = mx.array(rng.uniform(-bound, bound, layer.lora_a.shape).astype("float32"))
-    mx.eval(model.trainable_parameters())
+    mx.eval(lora_weights(model))
 
 
 def remove_lora(loaded: LoadedModel) -> None:
@@ -53,41 +54,40 @@ def lora_installed(
         remove_lora(loaded)
 
 
-def lora_layers(model: nn.Module) -> list[tuple[str, LoRALinear]]:
+def lora_layers(model: Module) -> list[tuple[str, LoRALinear]]:
     """The installed LoRA layers with their names, in the order of names."""
     return sorted(
-        ((name, module) for name, module in model.named_modules() if isinstance(module, LoRALinear)),
+        ((name, module) for name, module in _named_modules(model) if isinstance(module, LoRALinear)),
         key=lambda item: item[0],
     )
 
 
-def lora_weights(model: nn.Module) -> dict[str, mx.array]:
+def lora_weights(model: Module) -> dict[str, mx.array]:
     """Name -> lora_a or lora_b, as mlx_lm stores them."""
-    tree = tree_unflatten(
-        [
-            (f"{name}.{leaf}", getattr(layer, leaf))
-            for name, layer in lora_layers(model)
-            for leaf in ("lora_a", "lora_b")
-        ]
-    )
-    return dict(tree_flatten(tree))
+    return {
+        f"{name}.{leaf}": getattr(layer, leaf) for name, layer in lora_layers(model) for leaf in ("lora_a", "lora_b")
+    }
 
 
-def _layer_keys(model: nn.Module, targets: tuple[str, ...]) -> list[str]:
+def layer_keys(model: Module, targets: tuple[str, ...]) -> list[str]:
     """Names within a layer (`self_attn.q_proj`) of the projections whose last part is in `targets`."""
     linear = sorted(
         {
             name
             for layer in model.layers
-            for name, module in layer.named_modules()
-            if isinstance(module, nn.Linear | nn.QuantizedLinear)
+            for name, module in _named_modules(layer)
+            if isinstance(module, Linear | QuantizedLinear | LoRALinear) and not name.endswith(".linear")
         }
     )
     keys = [name for name in linear if name.rsplit(".", 1)[-1] in targets]
     missing = set(targets) - {name.rsplit(".", 1)[-1] for name in keys}
     if missing or not targets:
         choices = sorted({name.rsplit(".", 1)[-1] for name in linear})
-        raise InputError(
-            f"no projection {', '.join(sorted(missing)) or '(none given)'}; choose LoRA targets from {', '.join(choices)}"
-        )
+        wrong = ", ".join(sorted(missing)) or "(none given)"
+        raise InputError(f"no projection {wrong}; choose LoRA targets from {', '.join(choices)}")
     return keys
+
+
+def _named_modules(module: Module) -> list[tuple[str, Module]]:
+    modules: list[tuple[str, Module]] = module.named_modules()  # type: ignore[no-untyped-call]
+    return modules

@@ -4,17 +4,20 @@ L_SFT is the mean cross-entropy over all scored tokens of the batch. A pair whos
 CPU, where the cross-entropies are known before the backward pass starts, inactive pairs are left out of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx import nn
+from mlx.nn.layers.base import Module
+from mlx.nn.losses import cross_entropy
+from mlx.nn.utils import value_and_grad
 from numpy.typing import NDArray
 
 from runners.backend.batching import Group
 from runners.backend.cross_entropy import token_cross_entropy_
+from runners.backend.forward import Body, head
 
 FloatArray = NDArray[np.float64]
 
@@ -50,46 +53,51 @@ class StepBatch:
         return sum(len(group.weights) // 2 for group in self.contrast)
 
 
-def plain_step(model: nn.Module, batch: StepBatch, *, rho_weight: float, margin: float) -> StepLoss:
+def plain_step(model: Module, body: Body, batch: StepBatch, *, rho_weight: float, margin: float) -> StepLoss:
     """Loss and gradient with MLX's own operations: for GPUs, and for models whose head is not a plain matrix."""
     values: dict[str, mx.array] = {}
 
     def total() -> mx.array:
-        terms = [_text_ce(model, group) for group in batch.sft]
+        terms = [_text_ce(model, body, group) for group in batch.sft]
         loss = mx.array(0.0)
         if terms:
             values["ce"] = mx.concatenate(terms).sum()
             loss = loss + values["ce"]
         if batch.contrast:
-            ces = mx.concatenate([_text_ce(model, group) for group in batch.contrast])
+            ces = mx.concatenate([_text_ce(model, body, group) for group in batch.contrast])
             hinges = mx.maximum(0.0, ces[0::2] - ces[1::2] + margin)
             values["rho"], values["active"] = hinges.mean(), (hinges > 0).sum()
             loss = loss + rho_weight * values["rho"]
         return loss
 
-    _, gradient = nn.value_and_grad(model, total)()
+    _, gradient = value_and_grad(model, total)()
     mx.eval(gradient, values)
     return StepLoss(
-        ce=float(values["ce"].item()) if batch.sft else None,
-        rho=float(values["rho"].item()) if batch.contrast else None,
-        active_pairs=int(values["active"].item()) if batch.contrast else None,
+        ce=float(np.array(values["ce"])) if batch.sft else None,
+        rho=float(np.array(values["rho"])) if batch.contrast else None,
+        active_pairs=int(np.array(values["active"])) if batch.contrast else None,
         pairs=batch.pairs if batch.contrast else None,
         gradient=gradient,
     )
 
 
-def _text_ce(model: nn.Module, group: Group) -> mx.array:
-    """(K,) cross-entropies of a group's texts."""
-    logits = model(mx.array(group.tokens))
-    logits = logits.reshape(-1, logits.shape[-1])[mx.array(group.positions)].astype(mx.float32)
-    token_ce = nn.losses.cross_entropy(logits, mx.array(group.targets))
+def _text_ce(model: Module, body: Body, group: Group) -> mx.array:
+    """(K,) cross-entropies of a group."""
+    logits = head(model)(_scored(body, group)).astype(mx.float32)
+    token_ce = cross_entropy(logits, mx.array(group.targets))
     return mx.array(group.weights) @ token_ce
 
 
+def _scored(body: Body, group: Group) -> mx.array:
+    """(N, D) hidden states that predict the scored tokens."""
+    states = body(group.batch)
+    return states.reshape(-1, states.shape[-1])[mx.array(group.positions)]
+
+
 def fast_step(
-    trunk: Callable[[mx.array], mx.array],
-    head: mx.array,
-    model: nn.Module,
+    model: Module,
+    body: Body,
+    matrix: mx.array,
     batch: StepBatch,
     *,
     rho_weight: float,
@@ -98,10 +106,10 @@ def fast_step(
 ) -> StepLoss:
     """The same on the CPU, without the pieces that are slow there.
 
-    `trunk` maps tokens (B, T) to hidden states (B, T, D), `head` (V, D) is the output matrix. Groups take turns on
-    the streams `lanes`, which compute at the same time.
+    `matrix` (V, D) is the whole of the model's head. Groups take turns on the streams `lanes`, which compute at
+    the same time.
 
-    With G = d CE / d hidden = (softmax - one-hot) @ head known as numbers, the function to differentiate is
+    With G = d CE / d hidden = (softmax - one-hot) @ matrix known as numbers, the function to differentiate is
     sum(hidden * G): its value means nothing, its gradient is that of the loss, and it needs no logits.
     """
     groups = [*batch.sft, *batch.contrast]
@@ -111,10 +119,8 @@ def fast_step(
         hidden, logits = [], []
         for number, group in enumerate(groups):
             with mx.stream(lanes[number % len(lanes)]):
-                states = trunk(mx.array(group.tokens))
-                states = states.reshape(-1, states.shape[-1])[mx.array(group.positions)]
-                hidden.append(states)
-                logits.append(mx.stop_gradient(states) @ head.T)
+                hidden.append(_scored(body, group))
+                logits.append(mx.stop_gradient(hidden[-1]) @ matrix.T)
         mx.eval(logits)
         terms = []
         for number, group in enumerate(groups):
@@ -123,11 +129,11 @@ def fast_step(
             pull = _pull(group, ces[-1], batch, number, rho_weight=rho_weight, margin=margin)
             if pull is not None:
                 with mx.stream(lanes[number % len(lanes)]):
-                    gradient = mx.array(pull)[:, None] * (logits[number] @ head)
+                    gradient = mx.array(pull)[:, None] * (logits[number] @ matrix)
                     terms.append((hidden[number] * gradient).sum())
         return sum(terms, start=mx.array(0.0))
 
-    _, gradient = nn.value_and_grad(model, surrogate)()
+    _, gradient = value_and_grad(model, surrogate)()
     mx.eval(gradient)
     n_sft = len(batch.sft)
     contrast = np.concatenate(ces[n_sft:]) if batch.contrast else None
@@ -145,11 +151,11 @@ def _pull(
     group: Group, ce: FloatArray, batch: StepBatch, number: int, *, rho_weight: float, margin: float
 ) -> NDArray[np.float32] | None:
     """d loss / d token cross-entropy, (N,); None where it is zero everywhere."""
-    if number < len(batch.sft):
-        return group.weights.sum(axis=0)
-    active = hinge(ce[0::2], ce[1::2], margin) > 0
-    if not active.any():
-        return None
-    sign = np.zeros(len(ce), np.float32)
-    sign[0::2], sign[1::2] = active, -active.astype(np.float32)
-    return (sign * np.float32(rho_weight / batch.pairs)) @ group.weights
+    outer = np.ones(len(ce), np.float32)  # d loss / d cross-entropy k
+    if number >= len(batch.sft):
+        active = hinge(ce[0::2], ce[1::2], margin) > 0
+        if not active.any():
+            return None
+        outer = np.repeat(active, 2) * np.tile([1.0, -1.0], len(active)) * (rho_weight / batch.pairs)
+    pull: NDArray[np.float32] = outer.astype(np.float32) @ group.weights
+    return pull

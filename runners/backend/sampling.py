@@ -48,7 +48,7 @@ class PairSampler:
 
     def draw(self) -> list[PairText]:
         """The next step's pairs, with swapped labels where the coin said so."""
-        return [self._maybe_swapped(pool[self._pairs.integers(len(pool))]) for pool in self._turn()]
+        return [self._maybe_swapped(pool[int(self._pairs.integers(len(pool)))]) for pool in self._turn()]
 
     def _turn(self) -> Iterator[Sequence[PairText]]:
         rounds, rest = divmod(self._per_step, len(self._pools))

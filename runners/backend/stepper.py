@@ -1,31 +1,41 @@
 """From texts to a step's loss and gradient: tokens, groups, and the way of computing that suits the device."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Literal
+from contextlib import ExitStack, contextmanager
 
 import mlx.core as mx
-import mlx.nn as nn
+from mlx.nn.layers.base import Module
+from mlx.nn.layers.embedding import Embedding
+from mlx.nn.layers.linear import Linear
 
 from rhodb.errors import InputError
-from runners.backend.batching import PairTokens, pair_groups, sft_groups
+from runners.backend.batching import Contrast, Pair, contrast_groups, sft_groups
 from runners.backend.blas import blas_info, blas_threads
 from runners.backend.device import is_cpu
+from runners.backend.fastmath import fast_math
+from runners.backend.forward import Body, row_forward
 from runners.backend.loss import StepBatch, StepLoss, fast_step, plain_step
 from runners.backend.models import LoadedModel
-from runners.backend.scoring import PairText
+from runners.backend.rows import Side, truncate
+from runners.backend.scoring import PairText, pair_sides
 from runners.backend.tokenizer import encode_with_offsets
 
 SFT_BUDGET = 160
 """Padded tokens a group of SFT texts on the CPU: small enough for two groups a batch, one a core."""
 
+GPU_MULTIPLE = 16
+"""Row lengths on a GPU are multiples of this, so that few shapes are compiled."""
+
 PLAIN_HEADS = ("llama", "qwen2", "qwen3")
-"""Model types in mlx_lm whose logits are exactly `norm(hidden) @ matrix.T`."""
+"""Model types of mlx_lm whose logits are exactly `norm(hidden) @ matrix.T`."""
 
 
 class Stepper:
-    """Computes steps for one model: one pass for the SFT texts and one for all pairs on a GPU; on a CPU smaller
-    passes that need no padding, spread over the cores."""
+    """Computes the steps of one model, inside its `ready()` block.
+
+    On a GPU: one pass for the SFT texts and one for all pairs, in MLX. On the CPU: a pass a pair, so that inactive
+    pairs need no backward pass and nothing is padded, spread over the cores.
+    """
 
     def __init__(
         self,
@@ -34,87 +44,78 @@ class Stepper:
         rho_weight: float,
         margin: float,
         max_tokens: int,
-        contrast: Literal["text", "answer"],
+        contrast: Contrast,
         fast: bool | None = None,
     ) -> None:
-        """`fast`: choose the CPU's way (True) or plain MLX (False); None chooses by device and model."""
+        """`fast`: the CPU's way (True) or plain MLX (False); None chooses by device and model."""
         self.loaded = loaded
         self.rho_weight, self.margin = rho_weight, margin
         self.max_tokens, self.contrast = max_tokens, contrast
-        self.fast = (is_cpu() and head_matrix(loaded.model) is not None) if fast is None else fast
-        self.lanes = [mx.default_stream(mx.default_device())]
+        self.matrix = head_matrix(loaded.model) if fast or (fast is None and is_cpu()) else None
         self.truncated = 0
+        self._body: Body | None = None
+        self._trees = False
+        self._lanes: list[mx.Stream] = []
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Everything set for steps: on the CPU one stream a core (two at most), the cores shared among them."""
-        self.loaded.model.eval()  # no dropout anywhere
-        threads = blas_info().threads or 1
-        count = min(2, threads)
-        if not self.fast or count == 1:
-            yield
-            return
-        device = mx.default_device()
-        self.lanes = [mx.new_stream(device) for _ in range(count)]
-        with blas_threads(threads // count):
+        """The model prepared for steps; the CPU's cores shared among one stream each (two at most)."""
+        model = self.loaded.model
+        model.eval()
+        with ExitStack() as stack:
+            self._body, self._trees = stack.enter_context(row_forward(model, self.max_tokens))
+            if self.matrix is not None:
+                stack.enter_context(fast_math(model))
+                threads = blas_info().threads or 1
+                lanes = min(2, threads)
+                self._lanes = [mx.new_stream(mx.default_device()) for _ in range(lanes)]
+                stack.enter_context(blas_threads(threads // lanes))
             yield
 
     def step(self, texts: Sequence[str], pairs: Sequence[PairText]) -> tuple[StepLoss, int]:
-        """The loss of a micro-batch and the number of tokens it read."""
-        text_tokens = self.encode(texts)
-        pair_tokens = [self.encode_pair(pair) for pair in pairs]
-        count = sum(map(len, text_tokens)) + sum(len(p.positive) + len(p.negative) for p in pair_tokens)
+        """The loss of a micro-batch and the number of tokens of its texts."""
+        assert self._body is not None, "only inside ready()"
+        sides = self.encode(texts)
+        paired = self.encode_pairs(pairs)
+        count = sum(len(side.ids) for side in [*sides, *(side for pair in paired for side in pair)])
+        fast = self.matrix is not None
+        multiple = 1 if is_cpu() else GPU_MULTIPLE
         batch = StepBatch(
-            sft=sft_groups(text_tokens, SFT_BUDGET if self.fast else None) if texts else (),
-            contrast=pair_groups(pair_tokens, one_each=self.fast) if pairs else (),
-        )
-        model, matrix = self.loaded.model, head_matrix(self.loaded.model)
-        if self.fast and matrix is not None:
-            loss = fast_step(
-                model.model, matrix, model, batch, rho_weight=self.rho_weight, margin=self.margin, lanes=self.lanes
+            sft=sft_groups(sides, budget=SFT_BUDGET if fast else None, multiple=multiple),
+            contrast=contrast_groups(
+                paired, contrast=self.contrast, trees=self._trees, one_each=fast, multiple=multiple
             )
-        else:
-            loss = plain_step(model, batch, rho_weight=self.rho_weight, margin=self.margin)
+            if paired
+            else (),
+        )
+        model, rho_weight, margin = self.loaded.model, self.rho_weight, self.margin
+        if self.matrix is None:
+            return plain_step(model, self._body, batch, rho_weight=rho_weight, margin=margin), count
+        loss = fast_step(model, self._body, self.matrix, batch, rho_weight=rho_weight, margin=margin, lanes=self._lanes)
         return loss, count
 
-    def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+    def encode(self, texts: Sequence[str]) -> list[Side]:
         """Tokens of SFT texts, cut at the limit."""
-        if not texts:
-            return []
         encoded = encode_with_offsets(self.loaded.tokenizer, list(texts))
         for text, item in zip(texts, encoded, strict=True):
             if len(item.ids) < 2:
-                raise InputError(f"SFT text {text!r} has fewer than two tokens; there is nothing to predict in it")
-            self.truncated += len(item.ids) > self.max_tokens
-        return [item.ids[: self.max_tokens] for item in encoded]
+                raise InputError(f"SFT text {text!r} has fewer than two tokens: there is nothing to predict in it")
+        sides = [truncate(Side(ids=item.ids, answer_from=None), self.max_tokens) for item in encoded]
+        self.truncated += sum(side.truncated for side in sides)
+        return sides
 
-    def encode_pair(self, pair: PairText) -> PairTokens:
-        """Tokens of a pair, cut at the limit so that something of both answers remains."""
-        texts = encode_with_offsets(self.loaded.tokenizer, [pair.positive, pair.negative])
-        prompt = len(pair.prompt or "")
-        starts = [next((i for i, end in enumerate(text.ends) if end > prompt), None) for text in texts]
-        if any(start is None or len(text.ids) < 2 for start, text in zip(starts, texts, strict=True)):
-            raise InputError(f"a pair has an empty answer or a text of one token: {pair.positive!r} / {pair.negative!r}")
-        first = [max(1, start or 0) for start in starts]
-        longest = max(len(text.ids) for text in texts)
-        self.truncated += longest > self.max_tokens
-        # A prompt longer than the limit loses its beginning, the same on both sides.
-        cut = 0
-        if max(first) >= self.max_tokens:
-            cut = min(longest - self.max_tokens, min(first) - 1)
-        positive, negative = (text.ids[cut : cut + self.max_tokens] for text in texts)
-        if self.contrast == "text" or pair.prompt is None:
-            return PairTokens(positive=positive, negative=negative)
-        return PairTokens(
-            positive=positive, negative=negative, positive_from=first[0] - cut, negative_from=first[1] - cut
-        )
+    def encode_pairs(self, pairs: Sequence[PairText]) -> list[Pair]:
+        """Tokens of pairs, cut at the limit as the scorer cuts them: something of both answers remains."""
+        sides = pair_sides(self.loaded, pairs, self.max_tokens)
+        self.truncated += sum(side.truncated for side in sides)
+        return list(zip(sides[::2], sides[1::2], strict=True))
 
 
-def head_matrix(model: nn.Module) -> mx.array | None:
+def head_matrix(model: Module) -> mx.array | None:
     """The (V, D) output matrix of a model whose head is nothing but that, in float32; else None."""
     if getattr(model, "model_type", None) not in PLAIN_HEADS:
         return None
     layer = model.model.embed_tokens if model.args.tie_word_embeddings else model.lm_head
-    if not isinstance(layer, nn.Embedding | nn.Linear) or "bias" in layer:
+    if not isinstance(layer, Embedding | Linear) or "bias" in layer:
         return None
     return layer.weight if layer.weight.dtype == mx.float32 else None

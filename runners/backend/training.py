@@ -4,15 +4,17 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers as optim
+import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
 from rhodb.errors import InputError, RhodbError
 from rhodb.records import TrainStepRow
-from runners.backend.lora import install_lora, remove_lora
+from runners.backend.batching import Contrast
+from runners.backend.lora import install_lora, lora_weights, remove_lora
 from runners.backend.loss import StepLoss
 from runners.backend.models import LoadedModel
 from runners.backend.sampling import PairSampler, text_batches
@@ -52,7 +54,7 @@ class TrainSpec:
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "o_proj")
     pairs_per_step: int = 4
     max_tokens: int = 256
-    contrast: Literal["text", "answer"] = "text"
+    contrast: Contrast = "text"
     """Cross-entropy over the whole text, or over the answer's tokens where a pair shares a prompt."""
     bias_correction: bool = False
     """Of Adam's moments. MLX's default, and the origin's, is without."""
@@ -89,7 +91,7 @@ class TrainResult:
     swapped_share: float | None
     """Share of sampled pairs with swapped labels; None without shuffling."""
     truncated: int
-    """Texts and pairs cut at `max_tokens`, counted once a use."""
+    """Texts cut at `max_tokens`, counted once a use."""
 
 
 def learning_rate(update: int, *, updates: int, lr: float, warmup: float) -> float:
@@ -118,9 +120,7 @@ def train(
     Raises InputError for empty input and TrainingDivergedError for a loss that is not finite.
     """
     _check(texts, pools, spec)
-    install_lora(
-        loaded, rank=spec.lora_rank, alpha=spec.lora_alpha, targets=spec.lora_targets, streams=streams
-    )
+    install_lora(loaded, rank=spec.lora_rank, alpha=spec.lora_alpha, targets=spec.lora_targets, streams=streams)
     try:
         mx.random.seed(streams.integer(MLX))
         return _Run(loaded, texts, pools, spec, streams).run(on_step)
@@ -157,9 +157,7 @@ class _Run:
             loaded, rho_weight=spec.rho_weight, margin=spec.margin, max_tokens=spec.max_tokens, contrast=spec.contrast
         )
         self.texts = texts
-        self.batches = text_batches(
-            len(texts), epochs=spec.epochs, batch_size=spec.batch_size, streams=streams
-        )
+        self.batches = text_batches(len(texts), epochs=spec.epochs, batch_size=spec.batch_size, streams=streams)
         self.updates = math.ceil(len(self.batches) / spec.accumulation)
         self.sampler = (
             PairSampler(pools, per_step=spec.pairs_per_step, shuffle=spec.shuffle_pairs, streams=streams)
@@ -228,13 +226,19 @@ class _Run:
             return None
         mean = tree_map(lambda value: value / size, self.accumulated)
         self.accumulated = None
-        norm = float(mx.sqrt(sum(mx.square(value).sum() for _, value in tree_flatten(mean))).item())
+        norm = _norm(mean)
         if not math.isfinite(norm):
             raise TrainingDivergedError(number, "the gradient")
         self.optimizer.learning_rate = mx.array(rate)
         self.optimizer.update(self.loaded.model, mean)
-        mx.eval(self.loaded.model.trainable_parameters(), self.optimizer.state)
+        mx.eval(lora_weights(self.loaded.model), self.optimizer.state)
         return norm
+
+
+def _norm(tree: Any) -> float:
+    """Global L2 norm of a tree of arrays."""
+    leaves: list[tuple[str, mx.array]] = tree_flatten(tree)  # type: ignore[assignment]
+    return math.sqrt(sum(float(np.array(mx.square(leaf).sum())) for _, leaf in leaves))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
