@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rhodb.errors import DatabaseError
 from rhodb.liveness import Owner, is_dead
 from rhodb.records import digest
 from rhodb.sql import saved_query
@@ -46,12 +47,15 @@ def _sql(wh: Warehouse, statement: str) -> str:
 
 
 def _integrity(wh: Warehouse) -> Iterator[Problem]:
-    for row in wh.query("PRAGMA integrity_check"):
-        found = str(row["integrity_check"])
-        if found != "ok":
+    try:
+        found = [str(row["integrity_check"]) for row in wh.query("PRAGMA integrity_check")]
+    except DatabaseError as error:
+        found = [str(error)]  # damaged so badly that even the check stops
+    for what in found:
+        if what != "ok":
             yield Problem(
                 check="integrity",
-                what=found,
+                what=what,
                 fix=f"move {wh.location} away, put a backup in its place, then `rhodb runs recover`",
             )
 
