@@ -89,16 +89,16 @@ class _PositionedRope(Module):
 
 
 @contextmanager
-def row_forward(model: Module, max_length: int) -> Iterator[tuple[Body, bool]]:
+def row_forward(model: Module, max_positions: int) -> Iterator[tuple[Body, bool]]:
     """The function that computes a batch's hidden states, and whether it accepts tree rows.
 
-    Rows of at most `max_length` positions. Whether the tree form fits a model is tried out: its result on a small
+    No text is longer than `max_positions`. Whether the tree form fits a model is tried out: its result on a small
     tree must equal that of the plain forward pass. Inside the block the model's `rope` modules are wrapped.
     """
     attentions = [layer for layer in model.modules() if isinstance(layer.get("rope"), Module)]  # type: ignore[no-untyped-call]
     ropes = [(layer, layer.rope) for layer in attentions]
     try:
-        fits = _install(ropes, max_length) and _tree_equals_plain(model)
+        fits = _attention_span(model) >= max_positions and _install(ropes, max_positions) and _tree_equals_plain(model)
         yield (_tree_body(model) if fits else _plain_body(model)), fits
     finally:
         for layer, rope in ropes:
@@ -136,7 +136,18 @@ def _tree_body(model: Module) -> Body:
     return body
 
 
-def _install(ropes: list[tuple[Module, Module]], max_length: int) -> bool:
+def _attention_span(model: Module) -> float:
+    """How far back every layer sees: the smallest window or chunk that the model's arguments name."""
+    arguments = vars(model.args) if hasattr(model, "args") else {}
+    spans = [
+        value
+        for name, value in arguments.items()
+        if ("window" in name or "chunk" in name) and isinstance(value, int) and value > 1
+    ]
+    return min(spans, default=float("inf"))
+
+
+def _install(ropes: list[tuple[Module, Module]], max_positions: int) -> bool:
     """Wrap the rotary embeddings; False, with nothing changed, if there is none or one that is not understood."""
     tables: dict[bytes, RotationTable] = {}  # layers nearly always rotate alike: one table for all
     wrapped = []
@@ -144,7 +155,7 @@ def _install(ropes: list[tuple[Module, Module]], max_length: int) -> bool:
         dims = getattr(rope, "dims", None)
         if dims is None or getattr(layer, "head_dim", dims) != dims:
             return False
-        table = RotationTable(rope, dims, max_length)
+        table = RotationTable(rope, dims, max_positions)
         wrapped.append((layer, _PositionedRope(rope, tables.setdefault(table.key, table))))
     for layer, rope in wrapped:
         layer.rope = rope

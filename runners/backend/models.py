@@ -1,5 +1,6 @@
 """Language models by name: the embedded one, a local folder in MLX format, or a hub id."""
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -50,9 +51,9 @@ def load_model(key: str) -> LoadedModel:
         loaded: LoadedModel = getattr(importlib.import_module(module), attribute)(key)
         return loaded
     folder = Path(key).expanduser()
-    if folder.is_dir():
+    if key and folder.is_dir():
         return _load_folder(key, folder, source=f"folder {folder.resolve()}", revision=None)
-    if folder.exists():
+    if folder.is_file():
         raise InputError(f"model {key!r} is a file; give the folder in MLX format that contains it")
     if key.count("/") == 1 and not key.startswith((".", "/", "~")):
         folder, revision = _download(key)
@@ -168,7 +169,8 @@ def _replace_quietly(path: Path, text: str) -> None:
         temporary.write_text(text)
         temporary.replace(path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _first_line(error: Exception) -> str:

@@ -18,7 +18,7 @@ from runners.backend.fastmath import fast_math
 from runners.backend.forward import Body, head, row_forward
 from runners.backend.models import LoadedModel
 from runners.backend.rows import Batch, Side, make_batches, pair_rows, single_row, truncate, truncate_pair
-from runners.backend.tokenizer import Encoded, encode_with_offsets
+from runners.backend.tokenizer import Encoded, encode, encode_with_offsets
 
 Progress = Callable[[int, int], None]
 """(texts done, texts in all)"""
@@ -154,7 +154,7 @@ def _score(
     losses: dict[int, NDArray[np.float32]] = {}
     with ExitStack() as stack:
         stack.enter_context(fast_math(loaded.model))
-        body, tree = stack.enter_context(row_forward(loaded.model, 2 * max_tokens))
+        body, tree = stack.enter_context(row_forward(loaded.model, max_tokens))
         batches = _plan(sides, paired=paired and tree)
         for batch, ce in _run(loaded.model, body, batches):
             losses.update(_by_side(batch, ce))
@@ -284,3 +284,15 @@ def _side_score(side: Side, losses: NDArray[np.float32]) -> SideScore:
         answer_ce=None if answer is None else float(answer.mean()),
         truncated=side.truncated,
     )
+
+
+def generate_greedy(loaded: LoadedModel, prompts: Sequence[str], max_tokens: int) -> list[str]:
+    """The most probable continuation of each prompt as it stands (see `tokenizer.chat_prompt` for chat models)."""
+    from mlx_lm import batch_generate
+
+    if not prompts:
+        return []
+    ids = [encode(loaded.tokenizer, prompt) for prompt in prompts]
+    with fast_math(loaded.model):
+        response = batch_generate(loaded.model, loaded.tokenizer, ids, max_tokens=max_tokens)
+    return [str(text) for text in response.texts]

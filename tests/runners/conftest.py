@@ -1,6 +1,5 @@
 """Models for the tests: a tiny random one, and the embedded SmolLM2 for the slow tests."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,16 +57,6 @@ def _spread(parameters: Any) -> Any:
     from mlx.utils import tree_map
 
     return tree_map(lambda p: p * 2.0 if p.ndim == 2 else p, parameters)
-
-
-def save_model(loaded: LoadedModel, folder: Path) -> Path:
-    """Write a model in MLX format."""
-    from mlx_lm.utils import save_config, save_model
-
-    save_model(folder, loaded.model)
-    save_config(dict(loaded.config), folder / "config.json")
-    loaded.tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
