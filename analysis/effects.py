@@ -13,7 +13,7 @@ from analysis.stats.intervals import welch_leaving_out, welch_test
 from analysis.stats.permutation import two_sample_test
 from analysis.strata import Cell, Look, Stratum, comparable_pairs, gate, is_missing, labels
 from analysis.study import Study, StudyOptions
-from analysis.verdicts import caption, judge, unit_of
+from analysis.verdicts import caption, judge, seeds_needed, unit_of
 from rhodb.vocabulary import BEHAVIORS
 
 if TYPE_CHECKING:
@@ -65,7 +65,13 @@ class Effects(Study):
             options=asdict(options),
             findings=findings,
             looks=looks,
-            messages=(*messages, *_twins(findings), *_seed_gaps(findings), *_why_empty(strata, findings, options)),
+            messages=(
+                *messages,
+                *_twins(findings),
+                *_seed_gaps(findings),
+                *_too_few(findings, options),
+                *_why_empty(strata, findings, options),
+            ),
             query=self.query(options),
             caption=caption(options, looks),
         )
@@ -246,6 +252,17 @@ def _seed_gaps(findings: Sequence[Finding]) -> list[str]:
                 seeds = ", ".join(map(str, missing))
                 gaps[f"{one.label} has no run for seed {seeds}, which {other.label} has"] = None
     return list(gaps)
+
+
+def _too_few(findings: Sequence[Finding], options: StudyOptions) -> list[str]:
+    """How many comparisons have too few seeds for any verdict, and how many seeds it would take."""
+    hopeless = sum((finding.tests[1].floor or 0) > options.alpha for finding in findings)
+    if not hopeless:
+        return []
+    return [
+        f"{hopeless} of {len(findings)} comparisons have too few seeds for an exact p of {options.alpha:g}: "
+        f"run at least {seeds_needed(options.alpha)} seeds a condition"
+    ]
 
 
 def _why_empty(strata: Mapping[Stratum, Any], findings: Sequence[Finding], options: StudyOptions) -> list[str]:

@@ -170,7 +170,9 @@ def test_a_missing_score_is_left_out_and_said(make_arm: Make, make_frame: Frame)
 
 def test_three_seeds_cannot_support_anything_and_it_says_what_would(make_arm: Make, make_frame: Frame) -> None:
     runs = [*make_arm("sft-only", {"bias": LOW[:3]}), *make_arm("rho-guided", {"bias": HIGH[:3]})]
-    finding = only(effects(make_frame(runs)))
+    result = effects(make_frame(runs))
+    finding = only(result)
+    assert any("run at least 4 seeds a condition" in message for message in result.messages)
     assert finding.tests[1].floor == pytest.approx(0.1)
     assert finding.verdict == "suggestive"
     assert "with 3 and 3 seeds no exact test reaches 0.05, 4 a side could" in finding.sentence
