@@ -1,6 +1,6 @@
 """${message}
 
-Revision ${up_revision}, after ${down_revision | comma,n}, ${create_date}. Set `rhodb.schema.HEAD` to it.
+Revision ${up_revision}, after ${down_revision | comma,n}, ${create_date}. Set `rhodb.revision.HEAD` to it.
 """
 
 import sqlalchemy as sa

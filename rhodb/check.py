@@ -43,7 +43,8 @@ def _sql(wh: Warehouse, statement: str) -> str:
     """A command line that runs a statement, with foreign keys on."""
     if wh.is_sqlite:
         return f"sqlite3 {shlex.quote(str(wh.location))} {shlex.quote('PRAGMA foreign_keys = ON; ' + statement)}"
-    return f"psql {shlex.quote(str(wh.location))} -c {shlex.quote(statement)}"
+    place = str(wh.location).replace("+psycopg", "", 1)
+    return f"psql {shlex.quote(place)} -c {shlex.quote(statement)}"
 
 
 def _integrity(wh: Warehouse) -> Iterator[Problem]:

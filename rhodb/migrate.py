@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from rhodb.engine import Location, locate, server_engine, sqlite_engine, translate
 from rhodb.errors import DatabaseBusyError, DatabaseError
-from rhodb.schema import HEAD
+from rhodb.revision import HEAD
 
 LOCK_TIMEOUT_S = 120.0
 ADVISORY_LOCK = 0x72686F6462

@@ -157,17 +157,19 @@ def ensure_probe_set(connection: Connection, record: ProbeSetRecord) -> int:
     found: int | None = connection.scalar(by_fingerprint, key)
     if found is not None:
         return found
-    connection.execute(
+    added = connection.execute(
         text(
             "INSERT INTO probe_sets (behavior, name, package, package_version, fingerprint) "
-            "VALUES (:behavior, :name, :package, :package_version, :fingerprint)"
+            "VALUES (:behavior, :name, :package, :package_version, :fingerprint) ON CONFLICT DO NOTHING"
         ),
         {name: getattr(record, name) for name in ("behavior", "name", "package", "package_version", "fingerprint")},
     )
-    added: int = connection.execute(by_fingerprint, key).scalar_one()
+    set_id: int = connection.execute(by_fingerprint, key).scalar_one()
+    if added.rowcount == 0:
+        return set_id  # on a server, another process was faster
     fields = attrgetter(*PROBE_COLUMNS)
-    bulk_insert(connection, "probes", ("set_id", *PROBE_COLUMNS), ((added, *fields(probe)) for probe in record.probes))
-    return added
+    bulk_insert(connection, "probes", ("set_id", *PROBE_COLUMNS), ((set_id, *fields(probe)) for probe in record.probes))
+    return set_id
 
 
 def insert_rows(

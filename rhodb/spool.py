@@ -5,6 +5,7 @@ spool/probe_sets/<fingerprint>.json.gz
 spool/inserted/, spool/damaged/      what has been dealt with; `inserted` can rebuild the warehouse
 """
 
+import errno
 import gzip
 import json
 import os
@@ -190,6 +191,6 @@ def _write_atomically(path: Path, data: bytes) -> None:
             os.close(folder)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        if error.errno == 28:  # ENOSPC
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DatabaseBusyError(f"the disk of {path.parent} is full: free some space and run again") from error
         raise DatabaseError(f"{path.parent} cannot be written: {error.strerror}") from error

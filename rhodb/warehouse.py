@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from rhodb.engine import BUSY_TIMEOUT_MS, Location, is_locked, locate, server_engine, sqlite_engine, translate
 from rhodb.errors import DatabaseBusyError, DatabaseError, InputError
-from rhodb.schema import HEAD
+from rhodb.revision import HEAD
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,13 +15,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from warehouse_samples import BASELINE, identity, outcome, probe_scores, probe_set
 
-import rhodb.schema
 import rhodb.warehouse
 from rhodb import migrate
 from rhodb.describe import VIEWS, columns, tables
 from rhodb.engine import locate
 from rhodb.errors import DatabaseError
-from rhodb.schema import HEAD, Base
+from rhodb.revision import HEAD
+from rhodb.schema import Base
 from rhodb.store import insert_outcome
 from rhodb.warehouse import Warehouse
 
@@ -128,7 +128,7 @@ def next_schema(tmp_path, monkeypatch) -> None:
     shutil.copytree(migrate.script_location(), folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "versions" / "0002_next.py").write_text(NEXT)
     monkeypatch.setattr(migrate, "script_location", lambda: folder)
-    for module in (migrate, rhodb.schema, rhodb.warehouse):
+    for module in (migrate, rhodb.warehouse):
         monkeypatch.setattr(module, "HEAD", "0002")
 
 

@@ -1,6 +1,7 @@
 """The spool: what is written comes back equal, and nothing in it can be lost or stop the rest."""
 
 import contextlib
+import errno
 import gzip
 import json
 import os
@@ -185,12 +186,16 @@ def test_a_locked_warehouse_leaves_the_spool_as_it_is(wh, spool, monkeypatch):
     assert len(spool.pending()) == 1
 
 
-def test_half_written_files_are_not_seen(wh, spool, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "raised", "words"),
+    [(errno.EIO, DatabaseError, "cannot be written"), (errno.ENOSPC, DatabaseBusyError, "full")],
+)
+def test_half_written_files_are_not_seen(wh, spool, monkeypatch, number, raised, words):
     def power_cut(*_: object) -> None:
-        raise OSError(5, "Input/output error")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", power_cut)
-    with pytest.raises(DatabaseError, match="cannot be written"):
+    with pytest.raises(raised, match=words):
         spool.write(SAMPLE_PLAIN)
     monkeypatch.undo()
     assert list(spool.folder.iterdir()) == []

@@ -14,7 +14,8 @@ from warehouse_samples import BASELINE, identity, outcome
 from rhodb.cli import db, runs, schema_cmd
 from rhodb.cli.main import app
 from rhodb.errors import DatabaseError, InputError
-from rhodb.schema import HEAD, Base
+from rhodb.revision import HEAD
+from rhodb.schema import Base
 from rhodb.spool import Spool
 from rhodb.store import insert_outcome, run_uuid
 from rhodb.warehouse import Warehouse
