@@ -187,15 +187,15 @@ def test_a_locked_warehouse_leaves_the_spool_as_it_is(wh, spool, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("number", "raised", "words"),
-    [(errno.EIO, DatabaseError, "cannot be written"), (errno.ENOSPC, DatabaseBusyError, "full")],
+    ("number", "raised"),
+    [(errno.EIO, DatabaseError), (errno.ENOSPC, DatabaseBusyError)],
 )
-def test_half_written_files_are_not_seen(wh, spool, monkeypatch, number, raised, words):
+def test_half_written_files_are_not_seen(wh, spool, monkeypatch, number, raised):
     def power_cut(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", power_cut)
-    with pytest.raises(raised, match=words):
+    with pytest.raises(raised):
         spool.write(SAMPLE_PLAIN)
     monkeypatch.undo()
     assert list(spool.folder.iterdir()) == []
