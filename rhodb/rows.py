@@ -93,6 +93,8 @@ def ensure_model(connection: Connection, model: ModelRecord) -> int:
 
 def find_run(connection: Connection, identity: RunIdentity) -> int | None:
     """Row number of the run with this identity, or None."""
+    if not 0 <= identity.seed < 2**63:
+        raise InputError(f"a seed must be between 0 and 2^63 - 1, got {identity.seed}")
     found: int | None = connection.scalar(
         text(
             "SELECT runs.id FROM runs JOIN models ON models.id = runs.model_id "

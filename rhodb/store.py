@@ -181,8 +181,8 @@ def insert_outcome(wh: Warehouse, outcome: Outcome, probe_sets: Mapping[str, Pro
                 insert_rows(connection, run_id, outcome, probe_sets)
             _finish(connection, run_id, outcome)
             return True
-    except IntegrityError as error:
-        reason = str(error.orig).strip().splitlines()[0]
+    except (IntegrityError, ValueError) as error:  # ValueError: JSON knows no NaN
+        reason = str(error.orig if isinstance(error, IntegrityError) else error).strip().splitlines()[0]
         raise DatabaseError(
             f"run {outcome.uuid} breaks a rule of the warehouse and was not inserted: {reason}"
         ) from error

@@ -190,6 +190,8 @@ class Warehouse:
                 reason = str(error.orig).strip().splitlines()[0]
                 raise InputError(f"the SQL was refused: {reason}") from error
             raise
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise InputError(f"a parameter cannot be used in SQL: {error}") from error
         if not result.returns_rows:
             raise InputError("the SQL returns no rows: only SELECT statements can be run here")
         return result

@@ -72,6 +72,14 @@ def test_planning_for_an_unknown_model_is_refused(wh):
     assert wh.query("SELECT * FROM models") == []
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_does_not_fit_is_refused(wh, seed):
+    with pytest.raises(InputError, match=str(seed)):
+        plan(wh, MODEL, [PlannedCell(identity=identity(seed), baseline=None)])
+    with pytest.raises(InputError, match=str(seed)):
+        find(wh, [identity(seed)])
+
+
 def test_find_looks_without_writing(wh, tmp_path):
     assert find(None, [BASELINE]) == [None]
     assert find(wh, [BASELINE]) == [None]
@@ -223,6 +231,12 @@ def test_an_outcome_that_breaks_a_rule_is_refused_whole(wh, bad, word):
     good = ScoreRow(behavior="bias", metric="gap", split="train", value=1.0, se=None, n=3)
     with pytest.raises(DatabaseError, match=word):
         insert_outcome(wh, outcome(identity(1), scores=[good, *bad]), {})
+    assert wh.query("SELECT * FROM runs") == [] and wh.query("SELECT * FROM behavior_scores") == []
+
+
+def test_notes_that_are_no_json_are_refused_whole(wh):
+    with pytest.raises(DatabaseError, match="not inserted"):
+        insert_outcome(wh, replace(outcome(identity(1)), notes={"loss": float("nan")}), {})
     assert wh.query("SELECT * FROM runs") == [] and wh.query("SELECT * FROM behavior_scores") == []
 
 

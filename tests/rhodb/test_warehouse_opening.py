@@ -243,3 +243,16 @@ def test_without_a_lock_file_or_rights_nothing_is_left_behind(tmp_path):
     rhodb.open(str(tmp_path / "master.db")).close()
     assert {path.name for path in tmp_path.iterdir()} <= {"master.db", "master.db.lock"}
     assert os.access(tmp_path / "master.db", os.W_OK)
+
+
+@pytest.mark.parametrize("value", [2**70, "\udcff"])
+def test_a_parameter_that_sqlite_cannot_hold_is_an_input_error(wh, value):
+    with pytest.raises(InputError, match="parameter"):
+        wh.query("SELECT :value AS value", value=value)
+
+
+def test_a_path_that_is_no_unicode_works(tmp_path):
+    path = os.fsdecode(bytes(tmp_path) + b"/\xff\xfe.db")
+    with rhodb.open(path) as wh:
+        assert wh.query("SELECT count(*) AS n FROM runs") == [{"n": 0}]
+    assert Path(path).is_file()
