@@ -29,6 +29,7 @@ class Group:
     """(N,) the scored tokens."""
     weights: NDArray[np.float32]
     """(K, N). An SFT group has K = 1, its share of L_SFT; a contrast group two a pair: positive, negative."""
+    is_contrast: bool
 
 
 Pair = tuple[Side, Side]
@@ -45,7 +46,7 @@ def sft_groups(texts: Sequence[Side], *, budget: int | None = None, multiple: in
     rows = [single_row(index, text) for index, text in enumerate(texts)]
     weight = {index: (0, np.full(len(text.ids) - 1, 1.0 / scored, np.float32)) for index, text in enumerate(texts)}
     batches = make_batches(rows, budget=budget or _UNLIMITED, multiple=multiple)
-    return [_group(batch, weight, 1) for batch in batches]
+    return [_group(batch, weight, 1, is_contrast=False) for batch in batches]
 
 
 def contrast_groups(
@@ -66,7 +67,7 @@ def contrast_groups(
             for k, side in ((own[0], positive), (own[2], negative)):
                 weight[k] = (k, _mean_weights(side, contrast))
         (batch,) = make_batches(rows, budget=_UNLIMITED, multiple=multiple)
-        groups.append(_group(batch, weight, 2 * len(members)))
+        groups.append(_group(batch, weight, 2 * len(members), is_contrast=True))
     return groups
 
 
@@ -78,7 +79,7 @@ def _mean_weights(side: Side, contrast: Contrast) -> NDArray[np.float32]:
     return weights
 
 
-def _group(batch: Batch, weight: dict[int, tuple[int, NDArray[np.float32]]], count: int) -> Group:
+def _group(batch: Batch, weight: dict[int, tuple[int, NDArray[np.float32]]], count: int, *, is_contrast: bool) -> Group:
     """`weight`: index of a text -> (which of the `count` cross-entropies it adds to, weights of its terms)."""
     length = batch.tokens.shape[1]
     positions = np.concatenate([index * length + row.sources for index, row in enumerate(batch.rows)])
@@ -96,4 +97,5 @@ def _group(batch: Batch, weight: dict[int, tuple[int, NDArray[np.float32]]], cou
         positions=positions[used].astype(np.int32),
         targets=targets[used].astype(np.int32),
         weights=weights[:, used],
+        is_contrast=is_contrast,
     )

@@ -4,8 +4,9 @@ L_SFT is the mean cross-entropy over all scored tokens of the batch. A pair whos
 CPU, where the cross-entropies are known before the backward pass starts, inactive pairs are left out of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -13,6 +14,7 @@ import numpy as np
 from mlx.nn.layers.base import Module
 from mlx.nn.losses import cross_entropy
 from mlx.nn.utils import value_and_grad
+from mlx.utils import tree_map
 from numpy.typing import NDArray
 
 from runners.backend.batching import Group
@@ -20,6 +22,9 @@ from runners.backend.cross_entropy import token_cross_entropy_
 from runners.backend.forward import Body, head
 
 FloatArray = NDArray[np.float64]
+
+WAVE = 640
+"""Tokens whose activations are kept at a time on the CPU (SmolLM2-135M: about 2 MB each, logits included)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,19 +111,52 @@ def fast_step(
 ) -> StepLoss:
     """The same on the CPU, without the pieces that are slow there.
 
-    `matrix` (V, D) is the whole of the model's head. Groups take turns on the streams `lanes`, which compute at
-    the same time.
+    `matrix` (V, D) is the whole of the model's head. The groups are spread over the streams `lanes`, which compute
+    at the same time.
 
     With G = d CE / d hidden = (softmax - one-hot) @ matrix known as numbers, the function to differentiate is
     sum(hidden * G): its value means nothing, its gradient is that of the loss, and it needs no logits.
     """
-    groups = [*batch.sft, *batch.contrast]
+    scale = rho_weight / max(batch.pairs, 1)
+    sft: list[FloatArray] = []
+    contrast: list[FloatArray] = []
+    gradient: Any = None
+    for wave in _waves([*batch.sft, *batch.contrast]):
+        ces, part = _wave(model, body, matrix, wave, lanes=lanes, pull=partial(_pull, scale=scale, margin=margin))
+        for group, ce in zip(wave, ces, strict=True):
+            (contrast if group.is_contrast else sft).append(ce)
+        gradient = part if gradient is None else tree_map(mx.add, gradient, part)
+        mx.eval(gradient)
+    hinges = None
+    if contrast:
+        ce = np.concatenate(contrast)
+        hinges = hinge(ce[0::2], ce[1::2], margin)
+    return StepLoss(
+        ce=float(np.concatenate(sft).sum()) if sft else None,
+        rho=None if hinges is None else float(hinges.mean()),
+        active_pairs=None if hinges is None else int((hinges > 0).sum()),
+        pairs=None if hinges is None else len(hinges),
+        gradient=gradient,
+    )
+
+
+def _wave(
+    model: Module,
+    body: Body,
+    matrix: mx.array,
+    groups: Sequence[Group],
+    *,
+    lanes: Sequence[mx.Stream],
+    pull: Callable[[Group, FloatArray], NDArray[np.float32] | None],
+) -> tuple[list[FloatArray], Any]:
+    """The cross-entropies of some groups, and the gradient of what `pull` makes of them."""
+    lane = _spread(groups, lanes)
     ces: list[FloatArray] = []
 
     def surrogate() -> mx.array:
         hidden, logits = [], []
         for number, group in enumerate(groups):
-            with mx.stream(lanes[number % len(lanes)]):
+            with mx.stream(lane[number]):
                 hidden.append(_scored(body, group))
                 logits.append(mx.stop_gradient(hidden[-1]) @ matrix.T)
         mx.eval(logits)
@@ -126,36 +164,48 @@ def fast_step(
         for number, group in enumerate(groups):
             token_ce = token_cross_entropy_(logits[number], group.targets)
             ces.append(group.weights.astype(np.float64) @ token_ce)
-            pull = _pull(group, ces[-1], batch, number, rho_weight=rho_weight, margin=margin)
-            if pull is not None:
-                with mx.stream(lanes[number % len(lanes)]):
-                    gradient = mx.array(pull)[:, None] * (logits[number] @ matrix)
+            weights = pull(group, ces[-1])
+            if weights is not None:
+                with mx.stream(lane[number]):
+                    gradient = mx.array(weights)[:, None] * (logits[number] @ matrix)
                     terms.append((hidden[number] * gradient).sum())
         return sum(terms, start=mx.array(0.0))
 
     _, gradient = value_and_grad(model, surrogate)()
-    mx.eval(gradient)
-    n_sft = len(batch.sft)
-    contrast = np.concatenate(ces[n_sft:]) if batch.contrast else None
-    hinges = None if contrast is None else hinge(contrast[0::2], contrast[1::2], margin)
-    return StepLoss(
-        ce=float(sum(ce.sum() for ce in ces[:n_sft])) if n_sft else None,
-        rho=None if hinges is None else float(hinges.mean()),
-        active_pairs=None if hinges is None else int((hinges > 0).sum()),
-        pairs=batch.pairs if batch.contrast else None,
-        gradient=gradient,
-    )
+    return ces, gradient
 
 
-def _pull(
-    group: Group, ce: FloatArray, batch: StepBatch, number: int, *, rho_weight: float, margin: float
-) -> NDArray[np.float32] | None:
-    """d loss / d token cross-entropy, (N,); None where it is zero everywhere."""
-    outer = np.ones(len(ce), np.float32)  # d loss / d cross-entropy k
-    if number >= len(batch.sft):
+def _waves(groups: Sequence[Group]) -> list[list[Group]]:
+    """Groups computed at the same time, the largest first: about `WAVE` tokens, which bounds the memory."""
+    waves: list[list[Group]] = []
+    tokens = 0
+    for group in sorted(groups, key=lambda group: -group.batch.tokens.size):
+        if not waves or tokens + group.batch.tokens.size > WAVE:
+            waves.append([])
+            tokens = 0
+        waves[-1].append(group)
+        tokens += group.batch.tokens.size
+    return waves
+
+
+def _spread(groups: Sequence[Group], lanes: Sequence[mx.Stream]) -> list[mx.Stream]:
+    """A lane for each group in turn: always the lane with the fewest tokens so far."""
+    chosen = []
+    load = [0] * len(lanes)
+    for group in groups:
+        lightest = load.index(min(load))
+        chosen.append(lanes[lightest])
+        load[lightest] += group.batch.tokens.size
+    return chosen
+
+
+def _pull(group: Group, ce: FloatArray, *, scale: float, margin: float) -> NDArray[np.float32] | None:
+    """d loss / d token cross-entropy, (N,); None where it is zero everywhere. `scale`: λ / number of pairs."""
+    outer = np.ones(len(ce))  # d loss / d cross-entropy k
+    if group.is_contrast:
         active = hinge(ce[0::2], ce[1::2], margin) > 0
         if not active.any():
             return None
-        outer = np.repeat(active, 2) * np.tile([1.0, -1.0], len(active)) * (rho_weight / batch.pairs)
+        outer = np.repeat(active, 2) * np.tile([1.0, -1.0], len(active)) * scale
     pull: NDArray[np.float32] = outer.astype(np.float32) @ group.weights
     return pull

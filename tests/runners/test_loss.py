@@ -15,7 +15,8 @@ from runners.backend.lora import lora_installed, lora_layers
 from runners.backend.loss import StepBatch, StepLoss, fast_step, hinge, plain_step
 from runners.backend.models import LoadedModel
 from runners.backend.rows import Side
-from runners.backend.stepper import head_matrix
+from runners.backend.scoring import PairText
+from runners.backend.stepper import Stepper, head_matrix
 from runners.seeds import SeedStreams
 
 
@@ -175,6 +176,37 @@ def test_answer_contrast_scores_the_answers_only():
     assert group.targets.tolist() == [62, 63, 62, 64]
     assert group.positions.tolist() == [1, 2, 4, 5]
     assert group.weights.tolist() == [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_small_waves_change_nothing(lora_model, monkeypatch, lanes):
+    whole = fast(lora_model, batch_of(), rho_weight=0.7, margin=0.3, lanes=lanes)
+    monkeypatch.setattr("runners.backend.loss.WAVE", 1)
+    parts = fast(lora_model, batch_of(), rho_weight=0.7, margin=0.3, lanes=lanes)
+    assert (parts.ce, parts.rho) == pytest.approx((whole.ce, whole.rho), abs=1e-6)
+    scale = max(float(mx.abs(value).max()) for _, value in tree_flatten(whole.gradient))
+    assert largest_difference(whole.gradient, parts.gradient) < 1e-5 * scale
+
+
+@pytest.mark.slow
+def test_a_real_step_agrees_with_single_passes(smollm2):
+    """Texts of different lengths and a shared prompt through SmolLM2, two lanes, against one text at a time."""
+    texts = ["Water boils at 100 degrees Celsius.", "Photosynthesis turns light into chemical energy. " * 6]
+    prompt = "My neighbour, who has lived here for forty years, met a student. Who is old? "
+    pairs = [
+        PairText(prompt=None, positive="The capital of France is Paris.", negative="The capital of France is Rome."),
+        PairText(prompt=prompt, positive=f"{prompt}One cannot know.", negative=f"{prompt}The neighbour."),
+    ]
+    with lora_installed(smollm2, rank=8, alpha=16.0, targets=("q_proj",), streams=SeedStreams(0)):
+        stepper = Stepper(smollm2, rho_weight=0.2, margin=0.5, max_tokens=256, contrast="answer")
+        with stepper.ready():
+            loss, _ = stepper.step(texts, pairs)
+        sides = stepper.encode(texts)
+        counts = [len(text.ids) - 1 for text in sides]
+        sft = np.dot([reference_ce(smollm2, text) for text in sides], counts) / sum(counts)
+        hinges = [max(0.0, difference(smollm2, pair, "answer") + 0.5) for pair in stepper.encode_pairs(pairs)]
+    assert loss.ce == pytest.approx(sft, abs=1e-5)
+    assert loss.rho == pytest.approx(np.mean(hinges), abs=1e-5)
 
 
 def test_token_cross_entropy_against_float64():
