@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
+from threading import Barrier
 
 import mlx.core as mx
 import numpy as np
@@ -176,28 +177,38 @@ def _plan(sides: list[Side], *, paired: bool) -> list[Batch]:
 def _run(model: Module, body: Body, batches: list[Batch]) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
     """Cross-entropies of the batches' terms, as they are finished.
 
-    On a CPU, MLX runs everything but matrix products on one thread a stream, so independent batches on one stream
-    a core, with single-threaded BLAS, keep all cores busy. A batch's result does not depend on its neighbours.
+    On a CPU, MLX runs everything but matrix products on one thread. So each core computes batches of its own with
+    single-threaded BLAS, which busy neighbours also slow far less. A batch's result does not depend on the others.
     """
     workers = min(cpu_workers(), len(batches)) if is_cpu() else 1
     if workers <= 1:
         for batch in batches:
             yield batch, _batch_ce(model, body, batch)
         return
+    mx.eval(model.parameters())  # type: ignore[no-untyped-call]  # a lazy array belongs to its maker's thread
     with blas_threads(1), ThreadPoolExecutor(workers, thread_name_prefix="score") as pool:
-        futures = {pool.submit(_on_own_stream, model, body, batch): batch for batch in batches}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        futures = {pool.submit(_batch_ce, model, body, batch): batch for batch in batches}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            for future in futures:
+                future.cancel()  # after an error or Ctrl-C nobody wants the rest
+            list(pool.map(_release_thread, [Barrier(workers)] * workers))
+
+
+def _release_thread(everyone: Barrier) -> None:
+    """Run once in each thread of a pool: end the stream that MLX gave it.
+
+    A stream is a thread, too, and processes have been seen to abort at exit with streams left over.
+    """
+    everyone.wait()
+    mx.clear_streams()
 
 
 def cpu_workers() -> int:
     """Batches to compute at a time: as many as BLAS has threads."""
     return blas_info().threads or os.cpu_count() or 1
-
-
-def _on_own_stream(model: Module, body: Body, batch: Batch) -> NDArray[np.float32]:
-    with mx.stream(mx.new_stream(mx.cpu)):
-        return _batch_ce(model, body, batch)
 
 
 def _batch_ce(model: Module, body: Body, batch: Batch) -> NDArray[np.float32]:

@@ -1,6 +1,10 @@
 """However texts are batched, shared or spread over cores, the scores are those of one text at a time."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -13,6 +17,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from rhodb.errors import InputError
 from runners.backend import rows, scoring
+from runners.backend.blas import blas_info
 from runners.backend.forward import row_forward
 from runners.backend.models import LoadedModel
 from runners.backend.rows import Side
@@ -144,6 +149,35 @@ def test_workers_do_not_change_a_digit(tiny_model: LoadedModel, monkeypatch: pyt
     assert score_pairs(tiny_model, PAIRS * 40) == many
 
 
+def test_a_failure_in_a_worker_reaches_the_caller(tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("too much")
+
+    monkeypatch.setattr(scoring, "cpu_workers", lambda: 2)
+    monkeypatch.setattr(scoring, "_batch_ce", fail)
+    threads = blas_info().threads
+    with pytest.raises(MemoryError, match="too much"):
+        score_pairs(tiny_model, PAIRS * 20)
+    assert blas_info().threads == threads
+
+
+def test_a_process_that_scored_exits_cleanly() -> None:
+    code = (
+        "from conftest import make_tiny_model\nfrom runners.backend import scoring\nscoring.cpu_workers = lambda: 2\n"
+        "texts = [f'text number {i}' * 5 for i in range(100)]\n"
+        "print(len(scoring.score_texts(make_tiny_model(), texts)))"
+    )
+    folders = [str(Path(__file__).parent), *sys.path]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(folders)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "100"), done.stderr
+
+
 def test_texts_are_scored_in_the_order_given(tiny_model: LoadedModel) -> None:
     texts = [pair.negative for pair in PAIRS]
     scores = score_texts(tiny_model, texts)
@@ -245,8 +279,8 @@ def test_batches_hold_every_row_once_and_keep_to_the_budget(lengths: list[int], 
 @pytest.mark.slow
 def test_smollm2_batched_equals_one_by_one(smollm2: LoadedModel) -> None:
     """The plain pass sums exponentials of 49,152 logits in MLX's naive order, off by up to 2.5e-4 itself."""
-    found = score_pairs(smollm2, PAIRS[:-1])
-    texts = [text for pair in PAIRS[:-1] for text in (pair.positive, pair.negative)]
+    found = score_pairs(smollm2, PAIRS[:3])
+    texts = [text for pair in PAIRS[:3] for text in (pair.positive, pair.negative)]
     for text, side in zip(texts, _sides(found), strict=True):
         ids = mx.array(encode(smollm2.tokenizer, text))
         logits = np.array(smollm2.model(ids[None])[0, :-1]).astype(np.float64)
