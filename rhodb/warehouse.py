@@ -27,6 +27,7 @@ class Warehouse:
         self.location = location
         self.engine = engine
         self.read_only = read_only
+        self._file: tuple[int, int] | None = None
 
     @classmethod
     def open(
@@ -46,6 +47,7 @@ class Warehouse:
         wh = cls(location, _engine(location, read_only=read_only), read_only=read_only)
         try:
             wh._bring_to_head(create=create)
+            wh._file = wh._find_file()
         except BaseException:
             wh.close()
             raise
@@ -105,6 +107,21 @@ class Warehouse:
     def spool_folder(self) -> Path:
         return self.location.spool_folder
 
+    def _find_file(self) -> tuple[int, int] | None:
+        """Device and inode of the database file; None on a server or where there is no file any more."""
+        if self.location.path is None:
+            return None
+        try:
+            found = self.location.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _check_file(self) -> None:
+        """SQLite goes on writing into a file that was deleted, and all of it would be lost."""
+        if self._find_file() != self._file:
+            raise DatabaseError(f"{self.location} was deleted or replaced while it was open: nothing more is written")
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
@@ -115,6 +132,7 @@ class Warehouse:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection inside one read-only transaction: a consistent view that never waits for writers."""
+        self._check_file()
         with self._errors(), self.engine.connect() as connection:
             _set_query_only(connection, True)
             try:
@@ -134,12 +152,14 @@ class Warehouse:
         """
         if self.read_only:
             raise DatabaseError(f"{self.location} was opened for reading only")
+        self._check_file()
         with self._errors(), self.engine.connect() as plain:
             connection = plain.execution_options(begin="BEGIN IMMEDIATE")
             self._begin(connection, timeout_s)
             try:
                 yield connection
                 connection.commit()
+                self._check_file()  # it may have gone in between; writing the same again later does no harm
             finally:
                 connection.rollback()
 

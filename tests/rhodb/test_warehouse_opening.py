@@ -256,3 +256,22 @@ def test_a_path_that_is_no_unicode_works(tmp_path):
     with rhodb.open(path) as wh:
         assert wh.query("SELECT count(*) AS n FROM runs") == [{"n": 0}]
     assert Path(path).is_file()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_deleted_or_replaced_while_open_is_noticed(wh, tmp_path, replaced):
+    for file in tmp_path.glob("master.db*"):
+        file.unlink()
+    if replaced:
+        Warehouse.open(wh.location.path).close()
+    with pytest.raises(DatabaseError, match="deleted or replaced"), wh.write():
+        pytest.fail("written into a file that is gone")
+    with pytest.raises(DatabaseError, match="deleted or replaced"):
+        wh.query("SELECT 1")
+
+
+def test_a_file_that_is_deleted_during_a_write_is_noticed(wh, tmp_path):
+    with pytest.raises(DatabaseError, match="deleted or replaced"), wh.write() as connection:
+        connection.exec_driver_sql("DELETE FROM runs")
+        for file in tmp_path.glob("master.db*"):
+            file.unlink()
