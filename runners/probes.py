@@ -34,7 +34,7 @@ def load_probe_sets(source: str | None = None) -> list[ProbeSetRecord]:
     Raises InputError, naming file and entry, for a missing folder, unreadable JSON, an entry without the keys
     of its layout, an empty file, or one that holds only one side of its pairs.
     """
-    root, package, version = _locate(source)
+    root, package, version = locate(source)
     sets = [
         _read_set(path, package, version)
         for behavior in BEHAVIORS
@@ -48,7 +48,8 @@ def load_probe_sets(source: str | None = None) -> list[ProbeSetRecord]:
     return sets
 
 
-def _locate(source: str | None) -> tuple[Path, str, str | None]:
+def locate(source: str | None) -> tuple[Path, str, str | None]:
+    """Folder of the probe files, its name for people, and the version of the package it belongs to."""
     if source is not None:
         root = Path(source)
         if not root.is_dir():
