@@ -1,0 +1,1 @@
+"""The critical margin γ*: intervals, amplification, sensitivity, phase diagram."""

@@ -1,0 +1,155 @@
+"""The variance over seeds as a function of λ: σ²(λ) = σ0² exp(-2λ/τ) + σp² λ, fitted to many sets of SDs at once.
+
+Two ways to fit: least squares on σ inside bounds (the notes), and maximum likelihood for variances of normal
+samples, (n - 1) s² / σ² ~ χ²(n - 1). Both are damped Gauss-Newton iterations in the logarithms of the parameters,
+started from a grid of τ, vectorised over sets of SDs: thousands of refits take a second.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from analysis.stats.results import Array
+
+Bounds = tuple[tuple[float, float], ...]
+
+Shape = Literal["constant", "decay", "ushape"]
+"""constant: σ0² (1 parameter); decay: σ0² exp(-2λ/τ) (2); ushape: + σp² λ (3)."""
+PARAMETERS: dict[Shape, int] = {"constant": 1, "decay": 2, "ushape": 3}
+FREE: Bounds = ((1e-8, 1e3), (1e-4, 1e3), (1e-8, 1e3))
+"""Bounds that only keep the arithmetic finite."""
+STEPS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fits:
+    """Fits of one shape to rows of SDs. `parameters` (rows x 1..3): σ0, τ, σp as far as the shape has them."""
+
+    shape: Shape
+    parameters: Array
+    objective: Array
+    """Rows: sum of squares of σ (least squares), or minus twice the log-likelihood up to a constant."""
+    at_bound: np.typing.NDArray[np.bool_]
+    """Rows: whether any parameter stopped at a bound."""
+
+    def sigma(self, weights: Array) -> Array:
+        """Fitted SDs, rows x doses."""
+        return np.sqrt(variance(self.shape, np.log(self.parameters), weights)[0])
+
+    def optimum(self) -> Array:
+        """λ* of every row (U-shape only); 0 where σ grows from λ = 0 on."""
+        s0, tau, sp = self.parameters.T
+        return optimal_weight(s0, tau, sp)
+
+
+def optimal_weight(s0: Array | float, tau: Array | float, sp: Array | float) -> Array:
+    """λ* = τ/2 ln(2 σ0² / (τ σp²)), where dσ²/dλ = 0; 0 where the minimum lies at λ = 0."""
+    with np.errstate(divide="ignore", over="ignore"):
+        star = np.asarray(tau) / 2 * np.log(2 * np.asarray(s0) ** 2 / (np.asarray(tau) * np.asarray(sp) ** 2))
+    return np.asarray(np.maximum(star, 0.0), dtype=np.float64)
+
+
+def variance(shape: Shape, logs: Array, weights: Array) -> tuple[Array, Array]:
+    """σ² (rows x doses) and its derivatives by the logarithms of the parameters (rows x doses x parameters)."""
+    start = np.exp(2 * logs[:, :1])
+    if shape == "constant":
+        value = np.broadcast_to(start, (len(logs), weights.size)).copy()
+        return value, 2 * value[:, :, None]
+    tau = np.exp(logs[:, 1:2])
+    decay = start * np.exp(-2 * weights / tau)
+    slopes = [2 * decay, decay * 2 * weights / tau]
+    if shape == "decay":
+        return decay, np.stack(slopes, axis=2)
+    growth = np.exp(2 * logs[:, 2:3]) * weights
+    return decay + growth, np.stack([*slopes, 2 * growth], axis=2)
+
+
+def least_squares(sds: Array, weights: Array, bounds: Bounds) -> Fits:
+    """U-shapes through rows of SDs by least squares on σ inside the bounds of σ0, τ, σp."""
+
+    def residuals(logs: Array, data: Array) -> tuple[Array, Array, Array]:
+        value, slopes = variance("ushape", logs, weights)
+        sigma = np.sqrt(value)
+        miss = data - sigma
+        return miss, slopes / (2 * sigma)[:, :, None], (miss**2).sum(axis=1)
+
+    return _fit("ushape", sds, weights, bounds, residuals)
+
+
+def likelihood(shape: Shape, sds: Array, sizes: Array, weights: Array) -> Fits:
+    """Maximum likelihood of the shape for SDs of `sizes` normal values each; objective is -2 ln L."""
+    df = sizes - 1.0
+
+    def residuals(logs: Array, data: Array) -> tuple[Array, Array, Array]:
+        value, slopes = variance(shape, logs, weights)
+        value = np.maximum(value, 1e-300)
+        square = data**2
+        root = np.sqrt(df / 2)
+        objective = (df * (np.log(value) + square / value)).sum(axis=1)
+        return root * (square - value) / value, root[:, None] * slopes / value[:, :, None], objective
+
+    return _fit(shape, sds, weights, FREE[: PARAMETERS[shape]], residuals)
+
+
+Residuals = Callable[[Array, Array], tuple[Array, Array, Array]]
+"""(logs, data) -> residuals (rows x doses), minus their derivatives (rows x doses x parameters), objective (rows)."""
+
+
+def _fit(shape: Shape, sds: Array, weights: Array, bounds: Bounds, residuals: Residuals) -> Fits:
+    """The best of several starts for every row of SDs."""
+    low, high = np.log(np.array(bounds)).T
+    sds = np.atleast_2d(sds)
+    best, objective = np.zeros((len(sds), len(bounds))), np.full(len(sds), np.inf)
+    for start in _starts(shape, sds, weights):
+        logs, value = _descend(np.clip(start, low, high), sds, low, high, residuals)
+        better = value < objective
+        best[better], objective[better] = logs[better], value[better]
+    at_bound = ((best - low < 1e-6) | (high - best < 1e-6)).any(axis=1)
+    return Fits(shape=shape, parameters=np.exp(best), objective=objective, at_bound=at_bound)
+
+
+def _starts(shape: Shape, sds: Array, weights: Array) -> list[Array]:
+    """Starting logarithms: σ0 from the first dose, σp from the last, τ over a grid."""
+    first, last = np.maximum(sds[:, 0], 1e-6), np.maximum(sds[:, -1], 1e-6)
+    if shape == "constant":
+        return [np.log(np.maximum(np.sqrt((sds**2).mean(axis=1)), 1e-6))[:, None]]
+    largest = float(weights.max())
+    starts = []
+    for tau in largest * np.array([0.05, 0.2, 0.4, 0.8, 3.0]):
+        columns = [np.log(first), np.full(len(sds), math.log(tau))]
+        if shape == "ushape":
+            columns.append(np.log(last / math.sqrt(largest)))
+        starts.append(np.column_stack(columns))
+    return starts
+
+
+def _descend(logs: Array, data: Array, low: Array, high: Array, residuals: Residuals) -> tuple[Array, Array]:
+    """Damped Gauss-Newton steps of all rows at once, clipped to the bounds; a step that does not help is not taken."""
+    damping = np.full(len(data), 1e-2)
+    miss, slopes, objective = residuals(logs, data)
+    eye = np.eye(logs.shape[1])
+    for _ in range(STEPS):
+        gradient = np.einsum("rdp,rd->rp", slopes, miss)
+        # A parameter at its bound that wants to leave the box is held, so that the others can still move.
+        held = ((logs <= low) & (gradient < 0)) | ((logs >= high) & (gradient > 0))
+        free = ~held
+        normal = np.einsum("rdp,rdq->rpq", slopes, slopes) * (free[:, :, None] & free[:, None, :])
+        scale = np.einsum("rpp->rp", normal)
+        ridge = damping[:, None] * scale + 1e-12 * scale.max(axis=1, keepdims=True) + 1e-300
+        normal = normal + eye * np.where(free, ridge, 1.0)[:, :, None]
+        step = np.linalg.solve(normal, (gradient * free)[:, :, None])[:, :, 0]
+        trial = np.clip(logs + np.clip(step, -2, 2), low, high)
+        new_miss, new_slopes, new_objective = residuals(trial, data)
+        better = new_objective < objective
+        moved = better & (np.abs(trial - logs).max(axis=1) > 1e-12)
+        logs = np.where(better[:, None], trial, logs)
+        miss = np.where(better[:, None], new_miss, miss)
+        slopes = np.where(better[:, None, None], new_slopes, slopes)
+        objective = np.where(better, new_objective, objective)
+        damping = np.clip(np.where(better, damping / 5, damping * 4), 1e-12, 1e12)
+        if not moved.any() and damping.min() > 1e8:
+            break
+    return logs, objective
