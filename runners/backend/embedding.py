@@ -105,7 +105,7 @@ Batch = list[int]
 
 
 def make_batches(lengths: Sequence[int], *, budget: int, multiple: int = 1) -> list[Batch]:
-    """Texts in batches of similar length, longest first: at most `budget` tokens with padding, but at least one text."""
+    """Texts in batches of similar length, longest first: at most `budget` padded tokens, but at least one text."""
     batches: list[Batch] = []
     padded = 0
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):

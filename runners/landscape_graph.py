@@ -1,0 +1,92 @@
+"""The graph of similar texts and its communities. Pure: vectors and labels in, plain numbers out."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+Community = tuple[int, ...]
+"""Node numbers, ascending."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edges:
+    """Pairs of similar nodes, first < second, ordered by both."""
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    similarity: NDArray[np.float32]
+    """Cosine."""
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def above(self, threshold: float) -> "Edges":
+        """Those above a (higher) threshold."""
+        kept = self.similarity > threshold
+        return Edges(first=self.first[kept], second=self.second[kept], similarity=self.similarity[kept])
+
+
+def similar(vectors: Vectors, threshold: float) -> Edges:
+    """All pairs of rows whose cosine exceeds the threshold. The rows (N, D) have norm 1."""
+    cosines = np.triu(vectors @ vectors.T, k=1)
+    first, second = np.nonzero(cosines > threshold)
+    return Edges(first=first, second=second, similarity=cosines[first, second])
+
+
+def communities(count: int, edges: Edges, *, seed: int, resolution: float) -> list[Community]:
+    """Louvain communities (Blondel et al. 2008) of `count` nodes joined by weighted edges, the largest first.
+
+    Of equally large ones the order is Louvain's. A node without an edge is a community of its own.
+    """
+    graph = nx.Graph()
+    graph.add_nodes_from(range(count))
+    graph.add_weighted_edges_from(
+        zip(edges.first.tolist(), edges.second.tolist(), edges.similarity.tolist(), strict=True)
+    )
+    found = nx.community.louvain_communities(graph, seed=seed, resolution=resolution)
+    return sorted((tuple(sorted(members)) for members in found), key=len, reverse=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """A community described."""
+
+    members: Community
+    dominant: str
+    """The most frequent behavior; of equally frequent ones that of the earliest node."""
+    dominance: float
+    """Its share of the members, (0, 1]."""
+    central: int
+    """The node with most edges inside the cluster; of several, one (see `central_ties`)."""
+    centrality: float
+    """Degree centrality of that node inside the cluster: edges over members - 1; 0 alone."""
+    central_ties: int
+    """Nodes with as many edges, itself included: where there are several, the choice is arbitrary."""
+
+
+def describe(members: Community, behaviors: Sequence[str], edges: Edges) -> Cluster:
+    """Dominant behavior and central node of a community. `behaviors` names that of every node."""
+    dominant, count = Counter(behaviors[node] for node in members).most_common(1)[0]
+    degrees = inner_degrees(members, edges)
+    # Ties fall to the first in the order of a Python set, as in networkx's subgraphs, from which the notes took it.
+    central = max(set(members), key=lambda node: degrees[node])
+    return Cluster(
+        members=members,
+        dominant=dominant,
+        dominance=count / len(members),
+        central=central,
+        centrality=degrees[central] / max(len(members) - 1, 1),
+        central_ties=sum(degree == degrees[central] for degree in degrees.values()),
+    )
+
+
+def inner_degrees(members: Community, edges: Edges) -> dict[int, int]:
+    """Edges of each member that end inside the community."""
+    inside = np.isin(edges.first, members) & np.isin(edges.second, members)
+    ends = Counter(np.concatenate([edges.first[inside], edges.second[inside]]).tolist())
+    return {node: ends[node] for node in members}
