@@ -156,6 +156,62 @@ class AlignmentRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LandscapeRow:
+    """The family row of a run of kind `landscape`: the graph of similar probe texts, and its communities as a whole."""
+
+    threshold: float
+    """Texts whose cosine exceeds it are joined."""
+    resolution: float
+    """Louvain's γ; the run's seed is Louvain's seed."""
+    nodes: int
+    primary_nodes: int
+    edges: int
+    clusters: int
+    """Communities, those of one node included."""
+    singletons: int
+    modularity: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterRow:
+    """A community of the landscape."""
+
+    cluster: int
+    """Number from 0, by size descending."""
+    size: int
+    dominant_behavior: str
+    dominance: float
+    """Share of the dominant behavior among the members, (0, 1]."""
+    central_node: int
+    centrality: float
+    """Degree centrality of that node inside the cluster."""
+    central_ties: int
+    """Nodes that are equally central, itself included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterMemberRow:
+    """A text of the landscape and its place."""
+
+    node: int
+    """Number from 0, in the order of the probe files."""
+    cluster: int
+    behavior: str
+    set_name: str
+    probe_key: str
+    """Id of the entry in its file."""
+    variant: str
+    """primary, deceptive, harmful or negative."""
+    text_hash: str
+    """SHA-256 of the text: its key in the table `embeddings`."""
+    degree: int
+    """Edges to other texts, in any cluster."""
+    x: float | None
+    """Place on the two-dimensional map; None where the run drew none."""
+    y: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Where and with what a run was executed."""
 
@@ -194,6 +250,9 @@ class Outcome:
     probe_scores: tuple[ProbeScoreRow, ...] = ()
     train_steps: tuple[TrainStepRow, ...] = ()
     alignment: AlignmentRow | None = None
+    landscape: LandscapeRow | None = None
+    clusters: tuple[ClusterRow, ...] = ()
+    cluster_members: tuple[ClusterMemberRow, ...] = ()
     error: str | None = None
     """Set for a failed run, which then has no rows."""
     notes: dict[str, Any] = field(default_factory=dict)

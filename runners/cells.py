@@ -7,6 +7,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from rhodb.records import (
     AlignmentRow,
+    ClusterMemberRow,
+    ClusterRow,
+    LandscapeRow,
     ModelRecord,
     ProbeScoreRow,
     ProbeSetRecord,
@@ -44,6 +47,9 @@ class CellRows:
     probe_scores: Sequence[ProbeScoreRow] = ()
     train_steps: Sequence[TrainStepRow] = ()
     alignment: AlignmentRow | None = None
+    landscape: LandscapeRow | None = None
+    clusters: Sequence[ClusterRow] = ()
+    cluster_members: Sequence[ClusterMemberRow] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 

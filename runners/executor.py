@@ -191,6 +191,9 @@ class Executor:
             probe_scores=tuple(rows.probe_scores),
             train_steps=tuple(rows.train_steps),
             alignment=rows.alignment,
+            landscape=rows.landscape,
+            clusters=tuple(rows.clusters),
+            cluster_members=tuple(rows.cluster_members),
             error=error,
             notes={**rows.notes, "work": cell.work},
         )
