@@ -79,7 +79,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         fast_seconds.append(_seconds(lambda: results.update(fast=scoring.score_pairs(loaded, pairs))))
         plain_seconds.append(_seconds(lambda: results.update(plain=scoring.score_plain(loaded, pairs))))
     plain, fast = min(plain_seconds), min(fast_seconds)
-    peak = max(verify_blas().mlx_gflops for _ in range(5))
+    peak = max(verify_blas().mlx_gflops for _ in range(8))
     batches = scoring._plan(scoring.pair_sides(loaded, pairs, 256), paired=True)
     computed = sum(len(row) for batch in batches for row in batch.rows)
     tokens = sum(side.tokens for score in results["fast"] for side in (score.positive, score.negative))
