@@ -121,7 +121,7 @@ def fast_step(
     sft: list[FloatArray] = []
     contrast: list[FloatArray] = []
     gradient: Any = None
-    for wave in _waves([*batch.sft, *batch.contrast]):
+    for wave in _waves([*batch.sft, *batch.contrast], len(lanes)):
         ces, part = _wave(model, body, matrix, wave, lanes=lanes, pull=partial(_pull, scale=scale, margin=margin))
         for group, ce in zip(wave, ces, strict=True):
             (contrast if group.is_contrast else sft).append(ce)
@@ -175,12 +175,14 @@ def _wave(
     return ces, gradient
 
 
-def _waves(groups: Sequence[Group]) -> list[list[Group]]:
-    """Groups computed at the same time, the largest first: about `WAVE` tokens, which bounds the memory."""
+def _waves(groups: Sequence[Group], lanes: int) -> list[list[Group]]:
+    """Groups computed at the same time, the largest first. At most `WAVE` tokens, which bounds the memory,
+    or twice as many where that gives each lane its group."""
     waves: list[list[Group]] = []
     tokens = 0
     for group in sorted(groups, key=lambda group: -group.batch.tokens.size):
-        if not waves or tokens + group.batch.tokens.size > WAVE:
+        limit = WAVE if waves and len(waves[-1]) >= lanes else 2 * WAVE
+        if not waves or tokens + group.batch.tokens.size > limit:
             waves.append([])
             tokens = 0
         waves[-1].append(group)
