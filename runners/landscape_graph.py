@@ -90,3 +90,18 @@ def inner_degrees(members: Community, edges: Edges) -> dict[int, int]:
     inside = np.isin(edges.first, members) & np.isin(edges.second, members)
     ends = Counter(np.concatenate([edges.first[inside], edges.second[inside]]).tolist())
     return {node: ends[node] for node in members}
+
+
+def modularity(found: Sequence[Community], edges: Edges, *, resolution: float) -> float:
+    """Weighted modularity Σ (inside/m - γ (degree/2m)²); 0 without edges. Reichardt and Bornholdt 2006."""
+    total = float(edges.similarity.sum(dtype=np.float64))
+    if total == 0:
+        return 0.0
+    label = np.empty(sum(map(len, found)), np.int64)
+    for number, members in enumerate(found):
+        label[list(members)] = number
+    ends = label[edges.first], label[edges.second]
+    weights = edges.similarity.astype(np.float64)
+    inside = weights[ends[0] == ends[1]].sum()
+    degree = sum(np.bincount(end, weights, minlength=len(found)) for end in ends)
+    return float(inside / total - resolution * np.square(degree / (2 * total)).sum())

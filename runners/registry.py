@@ -7,6 +7,10 @@ from rhodb.errors import UnknownNameError
 
 RUNNERS: Final[dict[str, tuple[str, str]]] = {
     "ablation": ("runners.ablation:ABLATION", "Train and score each condition for each seed, against one baseline."),
+    "landscape": (
+        "runners.landscape:LANDSCAPE",
+        "Embed the probes' texts, join similar ones and find their communities, for several seeds and thresholds.",
+    ),
 }
 
 
