@@ -107,12 +107,10 @@ def fast_step(
     *,
     rho_weight: float,
     margin: float,
-    lanes: Sequence[mx.Stream],
 ) -> StepLoss:
     """The same on the CPU, without the pieces that are slow there.
 
-    `matrix` (V, D) is the whole of the model's head. The groups are spread over the streams `lanes`, which compute
-    at the same time.
+    `matrix` (V, D) is the whole of the model's head.
 
     With G = d CE / d hidden = (softmax - one-hot) @ matrix known as numbers, the function to differentiate is
     sum(hidden * G): its value means nothing, its gradient is that of the loss, and it needs no logits.
@@ -121,8 +119,8 @@ def fast_step(
     sft: list[FloatArray] = []
     contrast: list[FloatArray] = []
     gradient: Any = None
-    for wave in _waves([*batch.sft, *batch.contrast], len(lanes)):
-        ces, part = _wave(model, body, matrix, wave, lanes=lanes, pull=partial(_pull, scale=scale, margin=margin))
+    for wave in _waves([*batch.sft, *batch.contrast]):
+        ces, part = _wave(model, body, matrix, wave, partial(_pull, scale=scale, margin=margin))
         for group, ce in zip(wave, ces, strict=True):
             (contrast if group.is_contrast else sft).append(ce)
         gradient = part if gradient is None else tree_map(mx.add, gradient, part)
@@ -145,20 +143,16 @@ def _wave(
     body: Body,
     matrix: mx.array,
     groups: Sequence[Group],
-    *,
-    lanes: Sequence[mx.Stream],
     pull: Callable[[Group, FloatArray], NDArray[np.float32] | None],
 ) -> tuple[list[FloatArray], Any]:
     """The cross-entropies of some groups, and the gradient of what `pull` makes of them."""
-    lane = _spread(groups, lanes)
     ces: list[FloatArray] = []
 
     def surrogate() -> mx.array:
         hidden, logits = [], []
-        for number, group in enumerate(groups):
-            with mx.stream(lane[number]):
-                hidden.append(_scored(body, group))
-                logits.append(mx.stop_gradient(hidden[-1]) @ matrix.T)
+        for group in groups:
+            hidden.append(_scored(body, group))
+            logits.append(mx.stop_gradient(hidden[-1]) @ matrix.T)
         mx.eval(logits)
         terms = []
         for number, group in enumerate(groups):
@@ -166,39 +160,25 @@ def _wave(
             ces.append(group.weights.astype(np.float64) @ token_ce)
             weights = pull(group, ces[-1])
             if weights is not None:
-                with mx.stream(lane[number]):
-                    gradient = mx.array(weights)[:, None] * (logits[number] @ matrix)
-                    terms.append((hidden[number] * gradient).sum())
+                gradient = mx.array(weights)[:, None] * (logits[number] @ matrix)
+                terms.append((hidden[number] * gradient).sum())
         return sum(terms, start=mx.array(0.0))
 
     _, gradient = value_and_grad(model, surrogate)()
     return ces, gradient
 
 
-def _waves(groups: Sequence[Group], lanes: int) -> list[list[Group]]:
-    """Groups computed at the same time, the largest first. At most `WAVE` tokens, which bounds the memory,
-    or twice as many where that gives each lane its group."""
+def _waves(groups: Sequence[Group]) -> list[list[Group]]:
+    """Groups computed at the same time, the largest first: at most `WAVE` tokens, or one group."""
     waves: list[list[Group]] = []
     tokens = 0
     for group in sorted(groups, key=lambda group: -group.batch.tokens.size):
-        limit = WAVE if waves and len(waves[-1]) >= lanes else 2 * WAVE
-        if not waves or tokens + group.batch.tokens.size > limit:
+        if not waves or tokens + group.batch.tokens.size > WAVE:
             waves.append([])
             tokens = 0
         waves[-1].append(group)
         tokens += group.batch.tokens.size
     return waves
-
-
-def _spread(groups: Sequence[Group], lanes: Sequence[mx.Stream]) -> list[mx.Stream]:
-    """A lane for each group in turn: always the lane with the fewest tokens so far."""
-    chosen = []
-    load = [0] * len(lanes)
-    for group in groups:
-        lightest = load.index(min(load))
-        chosen.append(lanes[lightest])
-        load[lightest] += group.batch.tokens.size
-    return chosen
 
 
 def _pull(group: Group, ce: FloatArray, *, scale: float, margin: float) -> NDArray[np.float32] | None:

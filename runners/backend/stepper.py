@@ -10,18 +10,14 @@ from mlx.nn.layers.linear import Linear
 
 from rhodb.errors import InputError
 from runners.backend.batching import Contrast, Pair, contrast_groups, sft_groups
-from runners.backend.blas import blas_info, blas_threads
 from runners.backend.device import is_cpu
 from runners.backend.fastmath import fast_math
 from runners.backend.forward import Body, row_forward
-from runners.backend.loss import StepBatch, StepLoss, fast_step, plain_step
+from runners.backend.loss import WAVE, StepBatch, StepLoss, fast_step, plain_step
 from runners.backend.models import LoadedModel
 from runners.backend.rows import Side, truncate
 from runners.backend.scoring import PairText, pair_sides
 from runners.backend.tokenizer import encode_with_offsets
-
-SFT_BUDGET = 160
-"""Padded tokens a group of SFT texts on the CPU: small enough for two groups a batch, one a core."""
 
 GPU_MULTIPLE = 16
 """Row lengths on a GPU are multiples of this, so that few shapes are compiled."""
@@ -34,7 +30,7 @@ class Stepper:
     """Computes the steps of one model, inside its `ready()` block.
 
     On a GPU: one pass for the SFT texts and one for all pairs, in MLX. On the CPU: a pass a pair, so that inactive
-    pairs need no backward pass and nothing is padded, spread over the cores.
+    pairs need no backward pass and little is padded.
     """
 
     def __init__(
@@ -55,21 +51,16 @@ class Stepper:
         self.truncated = 0
         self._body: Body | None = None
         self._trees = False
-        self._lanes: list[mx.Stream] = []
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """The model prepared for steps; the CPU's cores shared among one stream each (two at most)."""
+        """The model prepared for steps: tree rows where it takes them, fast operations on the CPU."""
         model = self.loaded.model
         model.eval()
         with ExitStack() as stack:
             self._body, self._trees = stack.enter_context(row_forward(model, self.max_tokens))
             if self.matrix is not None:
                 stack.enter_context(fast_math(model))
-                threads = blas_info().threads or 1
-                lanes = min(2, threads)
-                self._lanes = [mx.new_stream(mx.default_device()) for _ in range(lanes)]
-                stack.enter_context(blas_threads(threads // lanes))
             yield
 
     def step(self, texts: Sequence[str], pairs: Sequence[PairText]) -> tuple[StepLoss, int]:
@@ -81,7 +72,7 @@ class Stepper:
         fast = self.matrix is not None
         multiple = 1 if is_cpu() else GPU_MULTIPLE
         batch = StepBatch(
-            sft=sft_groups(sides, budget=SFT_BUDGET if fast else None, multiple=multiple),
+            sft=sft_groups(sides, budget=WAVE if fast else None, multiple=multiple),
             contrast=contrast_groups(
                 paired, contrast=self.contrast, trees=self._trees, one_each=fast, multiple=multiple
             )
@@ -91,7 +82,7 @@ class Stepper:
         model, rho_weight, margin = self.loaded.model, self.rho_weight, self.margin
         if self.matrix is None:
             return plain_step(model, self._body, batch, rho_weight=rho_weight, margin=margin), count
-        loss = fast_step(model, self._body, self.matrix, batch, rho_weight=rho_weight, margin=margin, lanes=self._lanes)
+        loss = fast_step(model, self._body, self.matrix, batch, rho_weight=rho_weight, margin=margin)
         return loss, count
 
     def encode(self, texts: Sequence[str]) -> list[Side]:

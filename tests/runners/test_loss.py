@@ -30,7 +30,6 @@ PAIRS = [
     (side(11, 12, 13), side(14, 15, 16, 17, 18, 19, 20)),
     (side(60, 61, 62, 63, answer_from=2), side(60, 61, 62, 64, answer_from=2)),
 ]
-LANES = [mx.new_stream(mx.cpu) for _ in range(2)]
 
 
 @pytest.fixture
@@ -43,12 +42,12 @@ def lora_model(tiny_model: LoadedModel):
         yield tiny_model
 
 
-def fast(loaded: LoadedModel, batch: StepBatch, *, rho_weight: float, margin: float, lanes: int = 1) -> StepLoss:
+def fast(loaded: LoadedModel, batch: StepBatch, *, rho_weight: float, margin: float) -> StepLoss:
     matrix = head_matrix(loaded.model)
     assert matrix is not None
     with fast_math(loaded.model), row_forward(loaded.model, 64) as (body, trees):
         assert trees
-        return fast_step(loaded.model, body, matrix, batch, rho_weight=rho_weight, margin=margin, lanes=LANES[:lanes])
+        return fast_step(loaded.model, body, matrix, batch, rho_weight=rho_weight, margin=margin)
 
 
 def plain(loaded: LoadedModel, batch: StepBatch, *, rho_weight: float, margin: float) -> StepLoss:
@@ -110,11 +109,10 @@ def test_masked_batch_equals_single_texts(lora_model, budget, one_each, trees, c
         assert (loss.active_pairs, loss.pairs) == (active, 3)
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
 @pytest.mark.parametrize("one_each", [True, False])
-def test_fast_gradient_equals_autodiff_of_the_plain_loss(lora_model, lanes, one_each):
+def test_fast_gradient_equals_autodiff_of_the_plain_loss(lora_model, one_each):
     expected = plain(lora_model, batch_of(one_each=False, budget=None, trees=False), rho_weight=0.7, margin=0.3)
-    quick = fast(lora_model, batch_of(one_each=one_each), rho_weight=0.7, margin=0.3, lanes=lanes)
+    quick = fast(lora_model, batch_of(one_each=one_each), rho_weight=0.7, margin=0.3)
     assert 0 < quick.active_pairs < 3
     scale = max(float(mx.abs(value).max()) for _, value in tree_flatten(expected.gradient))
     assert largest_difference(expected.gradient, quick.gradient) < 1e-5 * scale
@@ -178,11 +176,10 @@ def test_answer_contrast_scores_the_answers_only():
     assert group.weights.tolist() == [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_small_waves_change_nothing(lora_model, monkeypatch, lanes):
-    whole = fast(lora_model, batch_of(), rho_weight=0.7, margin=0.3, lanes=lanes)
+def test_small_waves_change_nothing(lora_model, monkeypatch):
+    whole = fast(lora_model, batch_of(), rho_weight=0.7, margin=0.3)
     monkeypatch.setattr("runners.backend.loss.WAVE", 1)
-    parts = fast(lora_model, batch_of(), rho_weight=0.7, margin=0.3, lanes=lanes)
+    parts = fast(lora_model, batch_of(), rho_weight=0.7, margin=0.3)
     assert (parts.ce, parts.rho) == pytest.approx((whole.ce, whole.rho), abs=1e-6)
     scale = max(float(mx.abs(value).max()) for _, value in tree_flatten(whole.gradient))
     assert largest_difference(whole.gradient, parts.gradient) < 1e-5 * scale
@@ -190,7 +187,7 @@ def test_small_waves_change_nothing(lora_model, monkeypatch, lanes):
 
 @pytest.mark.slow
 def test_a_real_step_agrees_with_single_passes(smollm2):
-    """Texts of different lengths and a shared prompt through SmolLM2, two lanes, against one text at a time."""
+    """Texts of different lengths and a shared prompt through SmolLM2 against one text at a time."""
     texts = ["Water boils at 100 degrees Celsius.", "Photosynthesis turns light into chemical energy. " * 6]
     prompt = "My neighbour, who has lived here for forty years, met a student. Who is old? "
     pairs = [
