@@ -6,7 +6,7 @@ and answers with numbered quantities: value, interval, method, and the inputs th
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -95,6 +95,8 @@ class Quantity:
     """Keys of published values, or uuids of runs."""
     published: Published | None = None
     note: str = ""
+    detail: bool = False
+    """Left out of the table on the terminal; everything else shows it."""
 
     @property
     def agrees(self) -> bool | None:
@@ -134,6 +136,9 @@ class Answer:
     messages: tuple[str, ...]
     """What was left out, and why; what else a reader has to know."""
     query: Query
+    """Everything the study read."""
+    narrow: Callable[[tuple[str, ...]], Query] = field(repr=False)
+    """The SELECT that returns only the rows of these inputs."""
     caption: str
     drawing: Any = field(default=None, repr=False)
     """The study's own typed result, from which its figures are drawn; not part of the JSON."""
@@ -186,6 +191,16 @@ class AnswerStudy(ABC):
         """The SELECT over the published values."""
         return published_query(families=self.families)
 
+    @abstractmethod
+    def own_rows(self, options: AnswerOptions, runs: Sequence[str]) -> Query:
+        """`own_query`, narrowed to some runs."""
+
+    def narrowed(self, inputs: Source, options: AnswerOptions) -> Callable[[tuple[str, ...]], Query]:
+        """How the rows of single quantities are fetched."""
+        if inputs == "published":
+            return lambda keys: published_query(keys=tuple(dict.fromkeys(keys)))
+        return lambda runs: self.own_rows(options, tuple(dict.fromkeys(runs)))
+
     def run(self, wh: "Warehouse", options: AnswerOptions) -> Answer:
         """Choose the inputs, load them and compute, with a generator made from the options' seed."""
         rng = np.random.default_rng(options.seed)
@@ -213,10 +228,10 @@ def published_query(*, families: Sequence[str] = (), keys: Sequence[str] = ()) -
 class PublishedTable:
     """The rows of `published_query` by key. Raises InputError for a key that is not there."""
 
-    def __init__(self, frame: "pd.DataFrame") -> None:
+    def __init__(self, frame: "pd.DataFrame | None") -> None:
+        rows = [] if frame is None else frame.to_dict("records")
         self.rows: dict[str, dict[str, Any]] = {
-            str(row["key"]): {str(column): _known(entry) for column, entry in row.items()}
-            for row in frame.to_dict("records")
+            str(row["key"]): {str(column): _known(entry) for column, entry in row.items()} for row in rows
         }
 
     def __contains__(self, key: str) -> bool:

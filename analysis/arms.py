@@ -38,6 +38,14 @@ class Arm:
     def se(self) -> float | None:
         return None if self.sd is None else self.sd / math.sqrt(self.n)
 
+    def sample(self) -> list[float]:
+        """Its values; where they are not public, values with its n, mean and SD: all that a t test sees of them."""
+        if self.values is not None:
+            return list(self.values.values())
+        shape = np.arange(self.n, dtype=np.float64)
+        spread = float(shape.std(ddof=1)) if self.n > 1 else 1.0
+        return list(self.mean + (self.sd or 0.0) * (shape - shape.mean()) / spread)
+
     def plain(self) -> dict[str, Any]:
         """As an input of an answer."""
         return {

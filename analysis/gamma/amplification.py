@@ -134,7 +134,7 @@ def swings(first: tuple[Arm, Arm], second: tuple[Arm, Arm], *, level: float) -> 
     return Swings(
         first=(above, math.hypot(*errors[:2])),
         second=(below, math.hypot(*errors[2:])),
-        test_of_second=_difference_test(second[0], second[1]),
+        test_of_second=welch_test(second[1].sample(), second[0].sample(), level=level),
         ratio=found,
         ratio_welch=welch,
         paired=covariance is not None,
@@ -150,17 +150,3 @@ def _covariance(first: tuple[Arm, Arm], second: tuple[Arm, Arm]) -> float | None
         pairs = np.array([(a.values[seed], b.values[seed]) for seed in a.values])
         total += float(np.cov(pairs.T)[0, 1]) / len(pairs)
     return total
-
-
-def _difference_test(low: Arm, high: Arm) -> Test:
-    """Welch's test that two arms agree, from means and SDs alone."""
-    return welch_test(_standing_in(high), _standing_in(low))
-
-
-def _standing_in(arm: Arm) -> list[float]:
-    """Values with the arm's n, mean and SD: all that a t test sees of them."""
-    if arm.values is not None:
-        return list(arm.values.values())
-    shape = np.arange(arm.n, dtype=np.float64)
-    shape = (shape - shape.mean()) / shape.std(ddof=1)
-    return list(arm.mean + float(arm.sd or 0.0) * shape)

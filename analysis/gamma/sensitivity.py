@@ -176,7 +176,7 @@ def sobol_with_form(case: Scenario, *, exponents: tuple[float, float], seed: int
         return np.asarray(case.gammas[0] + span * np.clip(share, 0, None) ** (1 / rows[:, 2]), dtype=np.float64)
 
     inputs = _arm_inputs(case) | {"exponent": ("unif", *exponents)}
-    return sobol("with the shape of the curve unknown", model, inputs, seed=seed)
+    return sobol("the shape of the curve unknown", model, inputs, seed=seed)
 
 
 def _arm_inputs(case: Scenario) -> dict[str, Distribution]:
