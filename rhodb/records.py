@@ -202,6 +202,12 @@ class ClusterMemberRow:
     """Id of the entry in its file."""
     variant: str
     """primary, deceptive, harmful or negative."""
+    pair_key: str | None
+    """Key in `probes` of the probe that scores use it in; None for a toxicity text without a counterpart."""
+    split: str | None
+    """train or eval: that probe's side by hash of its key."""
+    cluster_split: str | None
+    """The same where similar probes stay together (`--probe-split cluster`)."""
     text_hash: str
     """SHA-256 of the text: its key in the table `embeddings`."""
     degree: int

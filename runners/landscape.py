@@ -23,12 +23,14 @@ from rhodb.records import (
 from runners.cells import Cell, CellProgress, CellRows, Session
 from runners.config import Listed, Positive, RunConfig, Seed
 from runners.landscape_nodes import fingerprint, load_nodes
+from runners.probes import load_probe_sets, split_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from runners.landscape_graph import Cluster, Community, Edges
+    from runners.landscape_split import EntryId, ProbeId
 
 Threshold = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
@@ -83,6 +85,7 @@ class LandscapeSession:
         self._nodes = load_nodes(config.probes, variants=config.variants)
         self._behaviors = [node.behavior for node in self._nodes]
         self._embedder = load_embedder()
+        self._probes = load_probe_sets(config.probes)
 
     @property
     def model(self) -> ModelRecord:
@@ -171,6 +174,17 @@ class LandscapeSession:
 
     _embedded: "NDArray[np.float32] | None" = None
 
+    @cached_property
+    def _splits(self) -> "tuple[dict[EntryId, ProbeId], dict[ProbeId, str]]":
+        """The probe that each entry belongs to, and the side of each probe where similar ones stay together."""
+        from runners.landscape_split import cluster_sides, probe_texts
+
+        texts = probe_texts(self._probes, self._nodes)
+        ids = [(node.behavior, node.set_name, node.key) for node in self._nodes]
+        probe_of = {ids[node]: probe for probe, nodes in texts.items() for node in nodes}
+        assert self._embedded is not None, "cells are executed after the texts are embedded"
+        return probe_of, cluster_sides(texts, self._embedded)
+
     def _member_rows(
         self, found: "Sequence[Community]", edges: "Edges", places: "NDArray[np.float64] | None"
     ) -> list[ClusterMemberRow]:
@@ -178,6 +192,7 @@ class LandscapeSession:
 
         degrees = np.bincount(np.concatenate([edges.first, edges.second]), minlength=len(self._nodes)).tolist()
         cluster_of = {node: number for number, members in enumerate(found) for node in members}
+        probe_of, sides = self._splits
         return [
             ClusterMemberRow(
                 node=index,
@@ -186,6 +201,9 @@ class LandscapeSession:
                 set_name=node.set_name,
                 probe_key=node.key,
                 variant=node.variant,
+                pair_key=probe[2] if (probe := probe_of.get((node.behavior, node.set_name, node.key))) else None,
+                split=split_of(probe[2]) if probe else None,
+                cluster_split=sides[probe] if probe else None,
                 text_hash=node.text_hash,
                 degree=degrees[index],
                 x=None if places is None else float(places[index, 0]),
