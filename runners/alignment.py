@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rhodb.errors import InputError
 from rhodb.records import (
@@ -35,6 +35,9 @@ from runners.config import Condition, TrainingConfig
 from runners.probes import ProbeUse, load_probe_sets, pair_behaviors, select_pairs
 from runners.seeds import SFT_SELECTION, SeedStreams
 from runners.sft_data import Instruction, build_pools, draw
+
+if TYPE_CHECKING:
+    from runners.landscape_split import ClusterSplit
 
 BACKWARD_WORK: Final = 3.0
 """A trained token costs about as much as three in a forward pass."""
@@ -75,18 +78,25 @@ class AlignmentSession:
     def __init__(self, config: TrainingConfig, arms: Sequence[Arm], *, save_adapters: bool = True) -> None:
         self.config, self.arms, self._save_adapters = config, list(dict.fromkeys(arms)), save_adapters
         self._sets = load_probe_sets(config.probes)
+        self._cluster_split: ClusterSplit | None = None
+        as_split = self._sets
+        if config.probe_split == "cluster":
+            from runners.landscape_split import split_by_cluster  # it embeds the probes
+
+            self._cluster_split = split_by_cluster(self._sets, config.probes)
+            as_split = self._cluster_split.apply(self._sets)
         self._behaviors = config.behaviors or pair_behaviors(self._sets)
         limit = config.probes_per_behavior or None
-        self._uses = select_pairs(self._sets, behaviors=self._behaviors, split=config.probe_split, per_behavior=limit)
+        self._uses = select_pairs(as_split, behaviors=self._behaviors, split=config.probe_split, per_behavior=limit)
         self._contrast = [
             use
             for use in select_pairs(
-                self._sets, behaviors=config.contrast_behaviors, split=config.probe_split, per_behavior=None
+                as_split, behaviors=config.contrast_behaviors, split=config.probe_split, per_behavior=None
             )
             if use.split in ("train", "none")
         ]
         self._pools = build_pools(
-            self._sets,
+            as_split,
             split=config.probe_split,
             trap_behaviors=config.contrast_behaviors,
             data=config.sft_data,
@@ -181,13 +191,14 @@ class AlignmentSession:
     def _scoring_config(self) -> Config:
         """What a score depends on besides the weights; the whole configuration of a baseline."""
         used = sorted({use.probe_set for use in self._uses})
-        return {
+        config: Config = {
             "behaviors": list(self._behaviors),
             "max_length": self.config.max_length,
             "probe_split": self.config.probe_split,
             "probes": digest(canonical_json(used)),
             "probes_per_behavior": self.config.probes_per_behavior,
         }
+        return config if self._cluster_split is None else config | {"cluster_split": self._cluster_split.config}
 
     def _training_config(self, arm: Arm) -> Config:
         """The identity of a training: only what has an effect under the arm's condition."""

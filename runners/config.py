@@ -47,8 +47,10 @@ class RunConfig(BaseModel):
     behaviors: Annotated[tuple[Behavior, ...], Listed] | None = Field(
         None, min_length=1, description="behaviors to score  [default: all that have pairs]"
     )
-    probe_split: Literal["hash", "none"] = Field(
-        "hash", description="hash: train and score on separate halves; none: share all probes, as the notes do"
+    probe_split: Literal["hash", "cluster", "none"] = Field(
+        "hash",
+        description="hash: train and score on separate halves; cluster: likewise, with similar probes in one half; "
+        "none: share all probes, as the notes do",
     )
     probes_per_behavior: Annotated[int, Field(ge=0)] = Field(
         0, description="pairs to score per behavior, half from each split; 0 for all"

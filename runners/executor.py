@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from rhodb import spool as spooling
 from rhodb import store
 from rhodb.errors import DatabaseBusyError, DatabaseError, RhodbError
-from rhodb.liveness import this_process, now
+from rhodb.liveness import now, this_process
 from rhodb.records import Outcome, ProbeSetRecord, Provenance, RunIdentity
 from rhodb.warehouse import Warehouse
 from runners.cells import Cell, CellProgress, CellRows, Session

@@ -217,8 +217,9 @@ def select_pairs(
 ) -> list[ProbeUse]:
     """The pairs that a run scores, in a fixed order that no seed influences.
 
-    `split` is `hash` (train and eval halves) or `none`. `per_behavior` limits the pairs of each behavior: half
-    of it from each half, those with the smallest key hashes, so that a smaller selection is part of a larger.
+    `split` is `hash` or `cluster` (train and eval halves, as the probes say) or `none`. `per_behavior` limits the
+    pairs of each behavior: half of it from each half, those with the smallest key hashes, so that a smaller selection
+    is part of a larger.
     """
     uses = []
     for behavior in behaviors:
@@ -227,7 +228,7 @@ def select_pairs(
                 behavior=behavior,
                 probe_set=s.fingerprint,
                 probe=p,
-                split=p.split if split == "hash" else "none",
+                split="none" if split == "none" else p.split,
             )
             for s in sets
             if s.behavior == behavior

@@ -57,7 +57,7 @@ def test_the_words_of_the_options_are_those_of_the_vocabulary():
         ({"seeds": "a"}, r"--seeds.*got 'a'"),
         ({"conditions": "sft-only,magic"}, r"must be 'sft-only', 'rho-guided', .*got 'magic'"),
         ({"behaviors": "happiness"}, r"must be 'factual'.*got 'happiness'"),
-        ({"probe_split": "half"}, r"--probe-split: must be 'hash' or 'none'"),
+        ({"probe_split": "half"}, r"--probe-split: must be 'hash', 'cluster' or 'none'"),
         ({"batch_size": "0"}, r"--batch-size"),
         ({"lora_targets": "q_proj,q_proj"}, r"'q_proj' is given twice"),
         ({"sft_size": "1.5"}, r"--sft-size"),
