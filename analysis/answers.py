@@ -63,10 +63,10 @@ class Published:
     precision: float | None
     key: str
 
-    def agrees(self, value: float) -> bool:
-        """Whether a value rounds to the printed figure (half a unit of the last digit, and float error)."""
+    def agrees(self, value: float, within: float = 0.0) -> bool:
+        """Whether a value rounds to the printed figure: half a unit of the last digit, float error, `within`."""
         half = (self.precision or 0.0) / 2
-        return abs(value - self.value) <= half + 1e-9 * max(1.0, abs(self.value))
+        return abs(value - self.value) <= half + within + 1e-9 * max(1.0, abs(self.value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +100,10 @@ class Quantity:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether it rounds to the published figure; None where there is none."""
+        """Whether it rounds to the published figure, up to three Monte Carlo errors; None where there is none."""
         if self.published is None or self.value is None:
             return None
-        return self.published.agrees(self.value)
+        return self.published.agrees(self.value, within=3 * (self.mc_error or 0.0))
 
 
 def of_ratio(ratio: RatioSet, **rest: Any) -> Quantity:
@@ -201,12 +201,16 @@ class AnswerStudy(ABC):
             return lambda keys: published_query(keys=tuple(dict.fromkeys(keys)))
         return lambda runs: self.own_rows(options, tuple(dict.fromkeys(runs)))
 
+    def load_own(self, wh: "Warehouse", options: AnswerOptions) -> "pd.DataFrame":
+        """The rows of `own_query`, as the warehouse holds them now."""
+        query = self.own_query(options)
+        return wh.frame(query.sql, **query.parameters)
+
     def run(self, wh: "Warehouse", options: AnswerOptions) -> Answer:
         """Choose the inputs, load them and compute, with a generator made from the options' seed."""
         rng = np.random.default_rng(options.seed)
         if options.inputs != "published":
-            query = self.own_query(options)
-            frame = wh.frame(query.sql, **query.parameters)
+            frame = self.load_own(wh, options)
             if options.inputs == "db" or self.has_own(frame, options):
                 return self.compute(frame, "db", options, rng)
         query = self.published_query()

@@ -176,6 +176,8 @@ def monte_carlo(
 ) -> MonteCarlo | None:
     """Normal draws of both arms through `critical_margin`. None where no sample falls inside the window.
 
+    Kept are samples inside the window whose line rises.
+
     The draws come in the order of the notes' script (s∞, θ, d0, d1), so that its numbers come out again.
     """
     extra = None
@@ -185,7 +187,7 @@ def monte_carlo(
     d0 = rng.normal(case.means[0], case.errors[0], samples)
     d1 = rng.normal(case.means[1], case.errors[1], samples)
     gamma = critical_margin(d0, d1, case.gammas)
-    keep = (gamma > window[0]) & (gamma < window[1])
+    keep = (gamma > window[0]) & (gamma < window[1]) & (d1 > d0)
     kept = gamma[keep]
     if kept.size < 2:
         return None

@@ -273,7 +273,8 @@ def _sensitivity(result: GammaResult, claims: PublishedTable, unit: str) -> Iter
         for name, first, half, total in zip(*columns, strict=True):
             yield Quantity(
                 group=f"Sobol indices of γ*: {found.name}", name=name, about="first order", value=first,
-                low=first - half, high=first + half, level=0.95, n=found.n, method=f"total {total:.3f}", reference=SOBOL, inputs=inputs,
+                low=first - half, high=first + half, level=0.95, n=found.n, method=f"total {total:.3f}",
+                reference=SOBOL, inputs=inputs,
             )  # fmt: skip
 
 

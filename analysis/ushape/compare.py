@@ -10,7 +10,7 @@ from scipy import special
 from analysis.arms import Arm
 from analysis.stats.results import Array, Test, no_test
 from analysis.stats.spread import brown_forsythe
-from analysis.ushape.model import PARAMETERS, Bounds, Fits, Shape, least_squares, likelihood
+from analysis.ushape.model import PARAMETERS, Bounds, Fits, Shape, least_squares, likelihood, optimal_weight
 
 BARTLETT = "Bartlett's test of equal variances (normal data)"
 SHAPES: tuple[Shape, ...] = ("constant", "decay", "ushape")
@@ -56,6 +56,14 @@ def aicc_of(fits: Fits, sizes: Array) -> Array:
     k, n = PARAMETERS[fits.shape], float((sizes - 1).sum())
     penalty = 2 * k + (2 * k * (k + 1) / (n - k - 1) if n > k + 1 else math.inf)
     return np.asarray(fits.objective + penalty, dtype=np.float64)
+
+
+def assumed_noise(
+    parameters: tuple[float, float, float], relative: tuple[float, float, float], rng: np.random.Generator, draws: int
+) -> Array:
+    """λ* as each fitted parameter gets a normal relative error that somebody assumed (the notes' Monte Carlo)."""
+    factors = np.abs(1 + np.array(relative) * rng.standard_normal((draws, 3)))
+    return optimal_weight(*(np.array(parameters) * factors).T)
 
 
 def compare(sds: Array, sizes: Array, weights: Array, rng: np.random.Generator, *, draws: int) -> Comparison:

@@ -127,29 +127,34 @@ def _starts(shape: Shape, sds: Array, weights: Array) -> list[Array]:
 
 
 def _descend(logs: Array, data: Array, low: Array, high: Array, residuals: Residuals) -> tuple[Array, Array]:
-    """Damped Gauss-Newton steps of all rows at once, clipped to the bounds; a step that does not help is not taken."""
+    """Damped Gauss-Newton, rows at once; rows that have settled drop out. Returns the logarithms and objectives."""
+    logs = logs.copy()
+    objective = residuals(logs, data)[2]
     damping = np.full(len(data), 1e-2)
-    miss, slopes, objective = residuals(logs, data)
-    eye = np.eye(logs.shape[1])
+    rows = np.arange(len(data))
     for _ in range(STEPS):
-        gradient = np.einsum("rdp,rd->rp", slopes, miss)
-        # A parameter at its bound that wants to leave the box is held, so that the others can still move.
-        held = ((logs <= low) & (gradient < 0)) | ((logs >= high) & (gradient > 0))
-        free = ~held
-        normal = np.einsum("rdp,rdq->rpq", slopes, slopes) * (free[:, :, None] & free[:, None, :])
-        scale = np.einsum("rpp->rp", normal)
-        ridge = damping[:, None] * scale + 1e-12 * scale.max(axis=1, keepdims=True) + 1e-300
-        normal = normal + eye * np.where(free, ridge, 1.0)[:, :, None]
-        step = np.linalg.solve(normal, (gradient * free)[:, :, None])[:, :, 0]
-        trial = np.clip(logs + np.clip(step, -2, 2), low, high)
-        new_miss, new_slopes, new_objective = residuals(trial, data)
-        better = new_objective < objective
-        moved = better & (np.abs(trial - logs).max(axis=1) > 1e-12)
-        logs = np.where(better[:, None], trial, logs)
-        miss = np.where(better[:, None], new_miss, miss)
-        slopes = np.where(better[:, None, None], new_slopes, slopes)
-        objective = np.where(better, new_objective, objective)
-        damping = np.clip(np.where(better, damping / 5, damping * 4), 1e-12, 1e12)
-        if not moved.any() and damping.min() > 1e8:
+        now = logs[rows]
+        miss, slopes, _ = residuals(now, data[rows])
+        trial = np.clip(now + _step(now, (miss, slopes), damping[rows], (low, high)), low, high)
+        found = residuals(trial, data[rows])[2]
+        better = found < objective[rows]
+        gain = objective[rows] - found
+        logs[rows[better]], objective[rows[better]] = trial[better], found[better]
+        damping[rows] = np.where(better, damping[rows] / 5, damping[rows] * 6)
+        settled = np.where(better, gain < 1e-13 * (1e-6 + np.abs(found)), damping[rows] > 1e6)
+        rows = rows[~settled]
+        if rows.size == 0:
             break
     return logs, objective
+
+
+def _step(logs: Array, system: tuple[Array, Array], damping: Array, box: tuple[Array, Array]) -> Array:
+    """One step for each row. A parameter at its bound that wants to leave the box is held, so that others can move."""
+    (miss, slopes), (low, high) = system, box
+    gradient = np.einsum("rdp,rd->rp", slopes, miss)
+    free = ~(((logs <= low) & (gradient < 0)) | ((logs >= high) & (gradient > 0)))
+    normal = np.einsum("rdp,rdq->rpq", slopes, slopes) * (free[:, :, None] & free[:, None, :])
+    scale = np.einsum("rpp->rp", normal)
+    ridge = damping[:, None] * scale + 1e-12 * scale.max(axis=1, keepdims=True) + 1e-300
+    normal = normal + np.eye(logs.shape[1]) * np.where(free, ridge, 1.0)[:, :, None]
+    return np.clip(np.linalg.solve(normal, (gradient * free)[:, :, None])[:, :, 0], -2, 2)

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from analysis.answers import PublishedTable, Quantity
 from analysis.ushape.compare import SHAPES
 from analysis.ushape.result import SeriesResult, UshapeResult
@@ -44,10 +46,18 @@ def _fit(found: SeriesResult, claims: PublishedTable, unit: str) -> Iterator[Qua
             base, name=f"σ at λ {arm.weight:g}", value=float(value), unit=unit, n=arm.n, inputs=arm.inputs,
             note=f"measured {arm.sd:.4g}: fit / measured {float(value) / (arm.sd or 1.0):.2f}",
         )  # fmt: skip
+    if found.assumed is not None:
+        low, median, high = np.quantile(found.assumed, (0.05, 0.5, 0.95))
+        about, drawn = "parameters with the noise that the notes assumed", base
+        drawn = replace(drawn, about=about, method=f"{found.assumed.size} draws")
+        yield replace(drawn, name="λ*, median", value=float(median), published=printed("ushape/result/mc/median"))
+        for end, value in (("low", low), ("high", high)):
+            published = printed(f"ushape/result/mc/ci90/{end}")
+            yield replace(drawn, name=f"λ*, 90 % interval, {end}", value=float(value), published=published)
     for spread in found.uncertainties:
         yield replace(
             base, name="λ*", about=spread.method, value=spread.median, low=spread.ci90[0], high=spread.ci90[1],
-            level=0.9, published=printed("ushape/result/mc/median"),
+            level=0.9,
             method=f"median and 5th to 95th percentile of {spread.draws} refits",
             note=f"beyond the last dose in {100 * spread.beyond_last_dose:.0f} %, a parameter at its bound in "
             f"{100 * spread.at_bound:.0f} %",
@@ -61,8 +71,9 @@ def _rivals(found: SeriesResult) -> Iterator[Quantity]:
     compared = found.comparison
     for shape in SHAPES:
         yield replace(
-            base, name=f"AICc, {NAMES[shape]}", value=compared.aicc[shape], method="maximum likelihood of the variances",
-            note=", ".join(f"{p:.3g}" for p in compared.fits[shape].parameters[0]), detail=True,
+            base, name=f"AICc, {NAMES[shape]}", value=compared.aicc[shape],
+            method="maximum likelihood of the variances", detail=True,
+            note=", ".join(f"{p:.3g}" for p in compared.fits[shape].parameters[0]),
         )  # fmt: skip
         if shape in compared.p:
             yield replace(
@@ -94,13 +105,14 @@ def _sentences(found: SeriesResult, operating: float | None) -> Iterator[str]:
     name = f"{found.series.behavior}, {found.series.name}"
     doses = len(found.series.arms)
     intervals = "; ".join(f"{u.method} [{u.ci90[0]:.2g}, {u.ci90[1]:.2g}]" for u in found.uncertainties)
-    yield f"{name}: λ* {found.optimum:.3f}; 90 % of refits: {intervals}. The doses measured end at {found.series.weights[-1]:g}."
+    last = f"the doses measured end at {found.series.weights[-1]:g}"
+    yield f"{name}: λ* {found.optimum:.3f}; 90 % of refits: {intervals}; {last}."
     ratios = found.fit.sigma(found.series.weights)[0] / found.series.sds
     worst = int(abs(ratios - 1).argmax())
     spare = doses - 3
     yield (
-        f"{name}: {doses} SDs for 3 parameters leave {spare} degree{'' if spare == 1 else 's'} of freedom; the fit misses "
-        f"the SD at λ {found.series.weights[worst]:g} by a factor of {ratios[worst]:.2f}."
+        f"{name}: {doses} SDs for 3 parameters leave {spare} degree{'' if spare == 1 else 's'} of freedom; "
+        f"the fit misses the SD at λ {found.series.weights[worst]:g} by a factor of {ratios[worst]:.2f}."
     )
     chosen = NAMES[found.comparison.preferred]
     p = ", ".join(f"{NAMES[shape]} p {p_text(value)}" for shape, value in found.comparison.p.items())

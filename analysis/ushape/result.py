@@ -52,6 +52,8 @@ class SeriesResult:
     """Seed -> λ* of the fit without it; empty unless all doses share their seeds."""
     bartlett: Test
     levene: Test | None
+    assumed: Array | None
+    """Draws of λ* under the noise that the notes assumed for the parameters; None where not claimed."""
     rise: Test | None
     """F test of the last dose against the one with the smallest SD."""
     lowest: Arm

@@ -12,6 +12,7 @@ from analysis.arms import Arm, Grid, from_published, from_runs
 from analysis.effects import query_of
 from analysis.query import Query
 from analysis.ushape.compare import (
+    assumed_noise,
     bartlett,
     compare,
     levene,
@@ -67,7 +68,8 @@ class Ushape(AnswerStudy):
                 )
             model, messages, operating = grid.model, grid.messages, None
             bounds = _own_bounds(series)
-        results = tuple(_result(one, bounds, options, rng) for one in series)
+        noise = _published_noise(table) if table is not None else None
+        results = tuple(_result(one, bounds, noise if one.claimed else None, options, rng) for one in series)
         result = UshapeResult(model=model, results=results, operating=operating)
         unit = "nats/token" if options.metric in ("gap", "answer_gap") else options.metric
         return Answer(
@@ -143,7 +145,17 @@ def _own_bounds(series: Sequence[Series]) -> Bounds:
     return scale, (largest / 50, largest * 2), (scale[0], scale[1] / largest**0.5)
 
 
-def _result(series: Series, bounds: Bounds, options: AnswerOptions, rng: np.random.Generator) -> SeriesResult:
+Noise = tuple[float, float, float]
+
+
+def _published_noise(table: PublishedTable) -> Noise:
+    s0, tau, sp = (table.value(f"ushape/noise/{p}") for p in PARAMETERS)
+    return s0, tau, sp
+
+
+def _result(
+    series: Series, bounds: Bounds, noise: Noise | None, options: AnswerOptions, rng: np.random.Generator
+) -> SeriesResult:
     sds, sizes, weights, arms = series.sds, series.sizes, series.weights, list(series.arms)
     draws = min(options.samples, 3000)
     found = [
@@ -155,9 +167,12 @@ def _result(series: Series, bounds: Bounds, options: AnswerOptions, rng: np.rand
     if seeds is not None and len(seeds) > 0:
         found.append(uncertainty("seeds resampled", seeds, sizes, weights, bounds))
     lowest = min(arms, key=lambda arm: arm.sd or 0.0)
+    fit = least_squares(sds[None], weights, bounds)
+    s0, tau, sp = map(float, fit.parameters[0])
     return SeriesResult(
         series=series,
-        fit=least_squares(sds[None], weights, bounds),
+        fit=fit,
+        assumed=None if noise is None else assumed_noise((s0, tau, sp), noise, rng, options.samples),
         comparison=compare(sds, sizes, weights, rng, draws=min(draws, 1000)),
         uncertainties=tuple(found),
         left_out=_leave_one_out(series, bounds),
