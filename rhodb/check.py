@@ -106,7 +106,14 @@ STATE_CHECKS = (
 )
 """(what is wrong, SQL that finds such runs, whether the run must be executed anew)."""
 
-RUN_TABLES = ("run_probe_sets", "behavior_scores", "probe_scores", "train_steps", "alignment_runs")
+RUN_TABLES = (
+    "run_probe_sets",
+    "behavior_scores",
+    "probe_scores",
+    "train_steps",
+    "alignment_runs",
+    "probe_landscapes",
+)
 
 
 def _states(wh: Warehouse) -> Iterator[Problem]:

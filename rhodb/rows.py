@@ -43,6 +43,40 @@ ALIGNMENT_COLUMNS = (
     "swapped_share",
     "adapter_path",
 )
+LANDSCAPE_COLUMNS = (
+    "threshold",
+    "resolution",
+    "nodes",
+    "primary_nodes",
+    "edges",
+    "clusters",
+    "singletons",
+    "modularity",
+)
+CLUSTER_COLUMNS = (
+    "cluster",
+    "size",
+    "dominant_behavior",
+    "dominance",
+    "central_node",
+    "centrality",
+    "central_ties",
+)
+MEMBER_COLUMNS = (
+    "node",
+    "cluster",
+    "behavior",
+    "set_name",
+    "probe_key",
+    "variant",
+    "pair_key",
+    "split",
+    "cluster_split",
+    "text_hash",
+    "degree",
+    "x",
+    "y",
+)
 
 
 def run_uuid(identity: RunIdentity) -> str:
@@ -196,6 +230,7 @@ def insert_rows(
             connection, "alignment_runs", ("run_id", *ALIGNMENT_COLUMNS), [(run_id, *fields(outcome.alignment))]
         )
     _insert_probe_scores(connection, run_id, outcome, sets)
+    _insert_landscape(connection, run_id, outcome)
 
 
 def _set_ids(connection: Connection, outcome: Outcome, probe_sets: Mapping[str, ProbeSetRecord]) -> dict[str, int]:
@@ -240,3 +275,15 @@ def _insert_probe_scores(connection: Connection, run_id: int, outcome: Outcome, 
         raise InputError(f"run {outcome.uuid} scored probe {error.args[0][1]!r}, which its probe set lacks") from error
     columns = ("run_id", "probe_id", "side", "split", "tokens", "ce", "answer_tokens", "answer_ce", "truncated")
     bulk_insert(connection, "probe_scores", columns, sorted(rows))
+
+
+def _insert_landscape(connection: Connection, run_id: int, outcome: Outcome) -> None:
+    if outcome.landscape is None:
+        return
+    for table, columns, rows in (
+        ("probe_landscapes", LANDSCAPE_COLUMNS, (outcome.landscape,)),
+        ("probe_clusters", CLUSTER_COLUMNS, outcome.clusters),
+        ("probe_cluster_members", MEMBER_COLUMNS, outcome.cluster_members),
+    ):
+        fields = attrgetter(*columns)
+        bulk_insert(connection, table, ("run_id", *columns), ((run_id, *fields(row)) for row in rows))

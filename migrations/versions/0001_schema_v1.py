@@ -6,6 +6,7 @@ Revision 0001. Written out in full and never changed after release: a later sche
 import sqlalchemy as sa
 from alembic import op
 
+from migrations.landscape_tables import create_landscape_tables
 from migrations.views import view_sql
 
 revision = "0001"
@@ -26,6 +27,10 @@ TABLES = (
     "probe_scores",
     "train_steps",
     "alignment_runs",
+    "probe_landscapes",
+    "probe_clusters",
+    "probe_cluster_members",
+    "embeddings",
 )
 VIEWS = ("v_scores", "v_alignment", "v_recomputed_scores")
 
@@ -54,6 +59,7 @@ def upgrade() -> None:
     _probe_scores()
     _train_steps()
     _alignment_runs()
+    create_landscape_tables()
     op.execute(sa.text(view_sql(revision, "v_scores")))
     op.execute(sa.text(view_sql(revision, "v_alignment").replace(":columns", _score_columns())))
     op.execute(sa.text(view_sql(revision, "v_recomputed_scores")))
