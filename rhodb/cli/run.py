@@ -132,10 +132,17 @@ def execute(
     json: bool,
 ) -> None:
     """Resolve the configuration, then print the plan or run it."""
+    from rhodb.vectors import WarehouseVectors
     from runners.config import resolve
+    from runners.landscape_vectors import kept_in
 
     runner = load_runner(name)
-    session = runner.prepare(resolve(runner.config, preset=preset, file=config, options=given))
+    resolved = resolve(runner.config, preset=preset, file=config, options=given)
+    with kept_in(WarehouseVectors(db, keep=not dry_run)):
+        _plan_or_run(runner.prepare(resolved), dry_run=dry_run, retry_failed=retry_failed, db=db, json=json)
+
+
+def _plan_or_run(session: "Session", *, dry_run: bool, retry_failed: bool, db: str | None, json: bool) -> None:
     if dry_run:
         _print_plan(session, db, json=json)
         return
