@@ -235,7 +235,7 @@ class PublishedTable:
     def __init__(self, frame: "pd.DataFrame | None") -> None:
         rows = [] if frame is None else frame.to_dict("records")
         self.rows: dict[str, dict[str, Any]] = {
-            str(row["key"]): {str(column): _known(entry) for column, entry in row.items()} for row in rows
+            str(row["key"]): {str(column): _known(str(column), entry) for column, entry in row.items()} for row in rows
         }
 
     def __contains__(self, key: str) -> bool:
@@ -268,6 +268,8 @@ class PublishedTable:
         return tuple(self.rows.values())
 
 
-def _known(entry: Any) -> Any:
-    """None for SQL's NULL, which pandas turns into NaN in a column of numbers."""
-    return None if isinstance(entry, float) and math.isnan(entry) else entry
+def _known(column: str, entry: Any) -> Any:
+    """None for SQL's NULL, which pandas turns into NaN in a column of numbers; whole numbers stay whole."""
+    if entry is None or (isinstance(entry, float) and math.isnan(entry)):
+        return None
+    return int(entry) if column == "n" else entry

@@ -6,12 +6,25 @@ from typing import TYPE_CHECKING, Final
 from rhodb.errors import UnknownNameError
 
 if TYPE_CHECKING:
+    from analysis.answers import AnswerStudy
     from analysis.study import Study
 
 STUDIES: Final[dict[str, tuple[str, str]]] = {
     "effects": (
         "analysis.effects:Effects",
         "Differences between conditions per behavior and metric, with intervals and exact tests.",
+    ),
+    "gamma": (
+        "analysis.gamma.study:Gamma",
+        "The margin at which an effect changes sign: intervals, amplification, sensitivity, phase diagram.",
+    ),
+    "ushape": (
+        "analysis.ushape.study:Ushape",
+        "The dose with the smallest variance over seeds: fit of the U-shape, its uncertainty, and its rivals.",
+    ),
+    "probe-noise": (
+        "analysis.probe_noise.study:ProbeNoiseStudy",
+        "Noise from the choice of probes: standard errors, its share in γ*, paired and unpaired, and power.",
     ),
 }
 
@@ -22,4 +35,10 @@ def load_study(name: str) -> "Study":
         raise UnknownNameError("study", name, tuple(STUDIES))
     module, _, attribute = STUDIES[name][0].partition(":")
     study: Study = getattr(importlib.import_module(module), attribute)()
+    return study
+
+
+def load_answer_study(name: str) -> "AnswerStudy":
+    """The same for a study of quantities (`analysis.answers`)."""
+    study: AnswerStudy = load_study(name)  # type: ignore[assignment]
     return study

@@ -192,7 +192,7 @@ def monte_carlo(
     if kept.size < 2:
         return None
     below, *cuts, above = np.percentile(kept, (0.1, *QUANTILES, 99.9))
-    counts, edges = np.histogram(kept, bins=120, range=(below, above))
+    counts, edges = np.histogram(kept, bins=60, range=(below, above))
     return MonteCarlo(
         case=case,
         samples=samples,

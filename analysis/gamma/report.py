@@ -40,7 +40,7 @@ def _monte_carlo(found: MonteCarlo, claims: PublishedTable, operating: float, un
     if found.case.name != AS_PUBLISHED:
         claims = NO_CLAIMS
     base = Quantity(
-        group=f"Monte Carlo of γ* ({found.case.behavior})", name="", about=found.case.name, value=None,
+        group=f"Monte Carlo of γ* ({found.case.behavior}), {found.case.name}", name="", value=None,
         method=f"{found.samples} normal draws of both arms; {found.kept} inside the window", inputs=found.case.inputs,
     )  # fmt: skip
     printed = claims.printed
@@ -101,7 +101,7 @@ def _scenarios(result: GammaResult, claims: PublishedTable, unit: str) -> Iterat
             yield Quantity(
                 group=f"P(γ* > γ), normal errors ({case.behavior})", name=f"P(γ* > {threshold})", about=case.name,
                 value=probability_above(case, threshold), method="P(Δ(γ) < 0) on the straight line, closed form",
-                inputs=case.inputs,
+                inputs=case.inputs, detail=True,
             )  # fmt: skip
 
 
@@ -143,8 +143,8 @@ def _shapes(result: GammaResult, unit: str) -> Iterator[Quantity]:
             value = power_law(case, exponent)
             if value is not None:
                 yield Quantity(
-                    group=f"γ* if Δ is not a straight line ({case.behavior})", name=f"exponent {exponent:.2g}",
-                    about="Δ(γ) = d0 + (d1 - d0) (γ/γ1)^p", value=value, unit=unit, inputs=case.inputs,
+                    group=f"γ* if Δ(γ) = d0 + (d1 - d0) (γ/γ1)^p ({case.behavior})", name=f"p = {exponent:.2g}",
+                    value=value, unit=unit, inputs=case.inputs,
                     method="two margins fit every exponent equally well",
                 )  # fmt: skip
 
@@ -272,7 +272,7 @@ def _sensitivity(result: GammaResult, claims: PublishedTable, unit: str) -> Iter
         columns = (found.inputs, found.first, found.first_half, found.total)
         for name, first, half, total in zip(*columns, strict=True):
             yield Quantity(
-                group=f"Sobol indices of γ*: {found.name}", name=name, about="first order", value=first,
+                group=f"Sobol indices of γ*: {found.name}", name=f"{name}, first order", value=first,
                 low=first - half, high=first + half, level=0.95, n=found.n, method=f"total {total:.3f}",
                 reference=SOBOL, inputs=inputs,
             )  # fmt: skip

@@ -152,8 +152,8 @@ def _sentences(result: NoiseResult) -> Iterator[str]:
     floor, free = result.seeds_only.width, result.unpaired
     yield (
         f"Unpaired probe noise widens the interval of γ* {free.width / floor:.1f} times, but "
-        f"{100 * (1 - free.kept):.0f} % of its samples are dropped (slope <= 0 in {100 * free.falling:.0f} %); without dropping any, Fieller's set is "
-        f"{set_text(free.fieller)}."
+        f"{100 * (1 - free.kept):.0f} % of its samples are dropped (slope <= 0 in {100 * free.falling:.0f} %); without "
+        f"dropping any, Fieller's set is {set_text(free.fieller)}."
     )
     tied = "; ".join(f"r {e.noise.correlation:.3g}: {e.width / floor:.1f} times" for e in result.paired)
     yield f"The same probes are scored before and after, which cancels most of it. Paired: {tied}."

@@ -1,0 +1,88 @@
+"""What all figures share: colours per behavior, one style, and saving as PNG and SVG. Imports matplotlib."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rhodb.errors import InputError
+
+COLOURS: Final[dict[str, str]] = {
+    "factual": "#0072B2",
+    "toxicity": "#D55E00",
+    "bias": "#E69F00",
+    "sycophancy": "#CC79A7",
+    "reasoning": "#009E73",
+    "refusal": "#56B4E9",
+    "deception": "#000000",
+    "overrefusal": "#999933",
+    "bench": "#7F7F7F",
+}
+"""One colour a behavior, told apart by colour-blind readers too (Okabe & Ito 2008; olive from Tol 2021)."""
+ACCENTS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
+"""For series that are not behaviors."""
+GREY: Final = "#595959"
+DIVERGING: Final = "PuOr"
+"""Colour map for signed values: orange below zero, purple above, white at zero."""
+
+STYLE: Final[dict[Any, Any]] = {
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E5E5E5",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
+    "svg.hashsalt": "rhodb",
+}
+
+
+def styled() -> AbstractContextManager[None]:
+    """The style while a figure is drawn: matplotlib looks at it as each element is made."""
+    return mpl.rc_context(STYLE)
+
+
+def canvas(columns: int, *, width: float = 5.0, height: float = 3.8, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure with `rows` x `columns` axes of the given size in inches, and its axes row by row."""
+    figure = Figure(figsize=(columns * width, rows * height + 0.6), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, [axis for row in axes for axis in row]
+
+
+def legend_below(axis: Axes) -> None:
+    """The legend under the axis, where it hides nothing."""
+    axis.legend(loc="upper left", bbox_to_anchor=(0.0, -0.16), borderaxespad=0.0)
+
+
+def label(axis: Axes, *, title: str, x: str, y: str) -> None:
+    """Title and axis labels, with units in parentheses."""
+    axis.set_title(title, loc="left")
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+
+
+def interval_rows(axis: Axes, names: Sequence[str]) -> None:
+    """Rows 0, 1, ... from top to bottom with names on the left."""
+    axis.set_yticks(range(len(names)), list(names), fontsize=8)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.grid(visible=False, axis="y")
+
+
+def save(figure: Figure, folder: Path, name: str, caption: str) -> list[Path]:
+    """Write NAME.png and NAME.svg with the caption below the axes. Raises InputError if the folder is unusable."""
+    figure.supxlabel(caption, fontsize=8, color=GREY, x=0.01, ha="left")
+    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(paths[0], dpi=150)
+        figure.savefig(paths[1], metadata={"Date": None})
+    except OSError as error:
+        raise InputError(f"the figure {paths[0]} cannot be written: {error.strerror}") from error
+    return paths

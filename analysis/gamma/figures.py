@@ -1,0 +1,228 @@
+"""Figures of the γ* study, named as in the notes."""
+
+import textwrap
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from analysis.figures import ACCENTS, COLOURS, DIVERGING, GREY, canvas, interval_rows, label, legend_below, save, styled
+from analysis.gamma.critical import fieller_set, power_law
+from analysis.gamma.phase import Surface
+from analysis.gamma.result import EXPONENTS, AmplificationResult, GammaResult
+from analysis.stats.results import RatioSet
+
+
+def draw(result: GammaResult, folder: Path) -> list[Path]:
+    """All figures for which there are numbers; the paths written."""
+    paths = []
+    with styled():
+        if result.monte_carlo:
+            paths += distribution(result, folder)
+        if result.amplification is not None:
+            paths += amplification(result.amplification, result, folder)
+        if result.tornado or result.sobol:
+            paths += sensitivity(result, folder)
+        if result.surfaces:
+            paths += phase_diagram(result, folder)
+    return paths
+
+
+def _source(result: GammaResult) -> str:
+    kind = "published figures" if result.inputs.source == "published" else "this warehouse"
+    return f"Inputs: {kind} ({result.inputs.model}), λ {result.inputs.operating.weight:g}."
+
+
+def distribution(result: GammaResult, folder: Path) -> list[Path]:
+    """Samples of γ*, and the intervals that the assumptions lead to."""
+    figure, (left, right) = canvas(2, width=5.6, height=4.6)
+    for found, colour in zip(result.monte_carlo, ACCENTS, strict=False):
+        counts, edges = found.histogram
+        density = counts / counts.sum() / np.diff(edges)
+        left.stairs(density / density.max(), edges, fill=True, color=colour, alpha=0.45, label=_short(found.case.name))
+        left.axvline(found.median, color=colour, linewidth=1.2)
+    left.axvline(result.inputs.operating.gamma, color="black", linestyle="--", label="operating γ")
+    legend_below(left)
+    left.set_ylim(0, 1.08)
+    label(left, title=f"γ* of {result.inputs.target}: samples, median", x="γ* (nats/token)", y="density / its maximum")
+    cases = result.inputs.scenarios
+    shapes = (
+        [(p, power_law(cases[0], p)) for p in EXPONENTS] if len(result.inputs.sweeps[result.inputs.target]) == 2 else []
+    )
+    known = [(p, star) for p, star in shapes if star is not None and p != 1]
+    names = [_short(case.name, 40) for case in cases] + [f"Δ grows as γ^{p:.2g}" for p, _ in known]
+    for row, case in enumerate(cases):
+        found_set = fieller_set(case, level=result.level, welch=case.sizes is not None)
+        _bar(right, row, found_set, ACCENTS[0])
+    for row, (_, star) in enumerate(known, len(cases)):
+        right.plot(star, row, "D", color=ACCENTS[1])
+    interval_rows(right, names)
+    right.axvline(result.inputs.operating.gamma, color="black", linestyle="--")
+    right.set_xlim(left=0.0)
+    label(right, title=f"Fieller sets {100 * result.level:g} %, and other shapes", x="γ* (nats/token)", y="")
+    caption = f"{_source(result)} Left: {result.monte_carlo[0].samples} draws. Right: what the assumptions change."
+    return save(figure, folder, "gamma_mc_distribution", caption)
+
+
+def _short(name: str, width: int = 60) -> str:
+    """A name on lines of at most `width` characters."""
+    return "\n".join(textwrap.wrap(name, width))
+
+
+def _bar(axis: Axes, row: int, found: RatioSet, colour: str) -> None:
+    """A point with its interval; an unbounded set is drawn by its value alone."""
+    if found.kind == "bounded" and found.low is not None and found.high is not None:
+        axis.plot([found.low, found.high], [row, row], color=colour, linewidth=2)
+    if found.value is not None:
+        axis.plot(found.value, row, "o", color=colour)
+
+
+FACTORS = (0.2, 1e3)
+"""Ends of the axis of factors."""
+
+
+def amplification(found: AmplificationResult, result: GammaResult, folder: Path) -> list[Path]:
+    """Factors of the ratio of two swings on a logarithmic axis, and A(ρ) at the two baselines."""
+    figure, (left, right) = canvas(2, width=5.4)
+    first, second = found.given.behaviors
+    rows: list[tuple[str, float, float | None, float | None]] = []
+    if found.rounded is not None:
+        rows.append(
+            ("ratio of the printed swings\n(rounding)", found.rounded.ratio, found.rounded.low, found.rounded.high)
+        )
+    if found.swings is not None and found.swings.ratio.value is not None:
+        ratio = found.swings.ratio
+        bounded = ratio.kind == "bounded"
+        # Of an unbounded set around a positive ratio, the part above its upper end fits a logarithmic axis.
+        ends = (ratio.low, ratio.high) if bounded else (max(ratio.high or 1.0, 1.0), FACTORS[1])
+        name = "ratio over seeds" + ("" if bounded else "\n(set is unbounded)")
+        rows.append((name, found.swings.ratio.value, *ends))
+    if found.angular is not None:
+        turn = found.angular
+        rows.append(("angular factor\n(angles ± SD)", turn.ratio, turn.interval.low, turn.interval.high))
+    if found.rounded is not None and found.rounded.residual is not None:
+        rows.append(("left over, said to be A", found.rounded.residual, None, None))
+    if found.baselines is not None:
+        ratios = found.baselines.ratios.values()
+        rows.append(("A at the two baselines\n(ε 0 to 0.01)", max(ratios), min(ratios), max(ratios)))
+    drawn = [row for row in rows if row[1] > 0]
+    for i, (_, value, low, high) in enumerate(drawn):
+        if low is not None and high is not None:
+            left.plot([max(low, 0.1), high], [i, i], color=ACCENTS[0], linewidth=2)
+        left.plot(value, i, "o", color=ACCENTS[0])
+        left.annotate(f"{value:.3g}", (value, i), xytext=(3, 5), textcoords="offset points", fontsize=8)
+    left.set_xscale("log")
+    left.set_xlim(*FACTORS)
+    left.axvline(1, color="black", linewidth=0.8)
+    interval_rows(left, [row[0] for row in drawn])
+    label(left, title=f"{first} against {second}", x="factor", y="")
+    _curve_of_a(right, found)
+    caption = f"{_source(result)} Left: factors with intervals. Right: A(ρ) = 1/sqrt(|ρ| + 0.005)."
+    return save(figure, folder, "gamma_amplification", caption)
+
+
+def _curve_of_a(axis: Axes, found: AmplificationResult) -> None:
+    label(axis, title="A(ρ): what baseline proximity to zero predicts", x="score before training", y="A")
+    if found.baselines is None:
+        axis.text(0.5, 0.5, "no baseline scores", ha="center", transform=axis.transAxes)
+        return
+    offset = 0.005
+    ends = 3 * max(abs(found.baselines.first), abs(found.baselines.second), 0.02)
+    x = np.linspace(-ends, ends, 601)
+    axis.plot(x, 1 / np.sqrt(np.abs(x) + offset), color=GREY)
+    for name, score in zip(found.given.behaviors, (found.baselines.first, found.baselines.second), strict=True):
+        axis.plot(
+            score, 1 / np.sqrt(abs(score) + offset), "o", color=COLOURS[name], markersize=8, label=f"{name} {score:g}"
+        )
+    axis.set_ylim(bottom=0)
+    axis.legend(loc="lower center")
+
+
+def sensitivity(result: GammaResult, folder: Path) -> list[Path]:
+    """One at a time, and Sobol indices."""
+    bars = [bar for bar in (result.tornado or result.two_arms) if bar.range >= 0]
+    figure, (left, right) = canvas(2, width=5.4)
+    for row, bar in enumerate(bars):
+        left.barh(row, bar.range, left=bar.low, height=0.6, color=ACCENTS[0])
+        if bar.discarded:
+            left.annotate(
+                f"{100 * bar.discarded:.0f} % of its range dropped", (bar.high, row), xytext=(-4, 0),
+                textcoords="offset points", ha="right", va="center", fontsize=8, color="white",
+            )  # fmt: skip
+        elif bar.range == 0:
+            left.annotate(
+                "no effect", (bar.low, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8
+            )
+    left.set_xlim(left=0.0)
+    interval_rows(left, [f"{INPUT_NAMES[bar.name]}\n{bar.input_low:.3g} to {bar.input_high:.3g}" for bar in bars])
+    if result.inputs.scenarios:
+        left.axvline(result.inputs.scenarios[0].point, color="black", linestyle="--")
+    label(left, title="One at a time: 5th to 95th percentile of γ*", x="γ* (nats/token)", y="")
+    names = list(dict.fromkeys(name for found in result.sobol for name in found.inputs))
+    height = 0.8 / max(len(result.sobol), 1)
+    for i, found in enumerate(result.sobol):
+        rows = [names.index(name) + (i - (len(result.sobol) - 1) / 2) * height for name in found.inputs]
+        right.barh(
+            rows, found.total, height=height * 0.9, color=ACCENTS[i], xerr=found.total_half, label=found.name,
+            error_kw={"linewidth": 1},
+        )  # fmt: skip
+    interval_rows(right, [INPUT_NAMES[name] for name in names])
+    right.set_xlim(0, 1.05)
+    legend_below(right)
+    label(right, title="All at once: total Sobol index", x="share of the variance of γ*", y="")
+    return save(figure, folder, "gamma_sensitivity", f"{_source(result)} Dashed: γ* of the unchanged inputs.")
+
+
+INPUT_NAMES = {
+    "d0": "Δ without margin",
+    "d1": "Δ with margin",
+    "theta": "angle θ (degree)",
+    "s_inf": "s∞",
+    "baseline": "baseline score",
+    "exponent": "exponent of γ",
+}
+
+
+def phase_diagram(result: GammaResult, folder: Path) -> list[Path]:
+    """The fitted surface of each behavior, its sign change, the measured cells and the operating point."""
+    chosen = {surface.behavior: surface for surface in reversed(result.surfaces)}
+    surfaces = [chosen[b] for b in result.inputs.sweeps if b in chosen]
+    figure, axes = canvas(min(len(surfaces), 4), width=3.9, rows=-(-len(surfaces) // 4))
+    for axis, surface in zip(axes, surfaces, strict=False):
+        _plane(axis, surface, result)
+    caption = (
+        f"{_source(result)} Colour: Δ of the fitted surface ({surfaces[0].construction}), orange below zero; circles: "
+        "measured cells, same colours;\nblack: sign change, bars its interval; star: operating point; "
+        "diamond: γ* of the two arms at that λ."
+    )
+    return save(figure, folder, "gamma_phase_diagram", caption)
+
+
+def _plane(axis: Axes, surface: Surface, result: GammaResult) -> None:
+    extent = result.inputs.extent
+    gammas, weights = np.linspace(0, extent[0], 200), np.linspace(0, extent[1], 200)
+    values = surface.at(gammas[None, :], weights[:, None])
+    reach = max(float(np.abs(values).max()), float(np.abs(surface.means).max()))
+    image = axis.pcolormesh(gammas, weights, values, cmap=DIVERGING, vmin=-reach, vmax=reach, rasterized=True)
+    axis.figure.colorbar(image, ax=axis, label="Δ (nats/token)", shrink=0.85)
+    if values.min() < 0 < values.max():
+        axis.contour(gammas, weights, values, levels=[0.0], colors="black", linewidths=1.5)
+        for weight in sorted({cell.weight for cell in surface.cells if cell.weight > 0}):
+            found = surface.critical(weight, level=result.level)
+            if found.kind == "bounded" and found.low is not None and found.high is not None:
+                axis.plot([found.low, found.high], [weight, weight], color="black", linewidth=3, solid_capstyle="butt")
+    axis.scatter(
+        [cell.gamma for cell in surface.cells], [cell.weight for cell in surface.cells], c=list(surface.means),
+        cmap=DIVERGING, vmin=-reach, vmax=reach, s=110, edgecolors="black", linewidths=1.2, zorder=3, clip_on=False,
+    )  # fmt: skip
+    operating = surface.centre
+    axis.plot(operating.gamma, operating.weight, "*", color="white", markeredgecolor="black", markersize=9, zorder=4)
+    direct = result.inputs.sound
+    if direct is not None and direct.behavior == surface.behavior and direct.means[0] < 0 <= direct.means[1]:
+        axis.plot(direct.point, operating.weight, "D", color="white", markeredgecolor="black", markersize=6, zorder=4)
+    axis.grid(visible=False)
+    axis.set_xlim(0, extent[0])
+    axis.set_ylim(0, extent[1])
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    label(axis, title=surface.behavior, x="margin γ (nats/token)", y="weight λ")
