@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 Threshold = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 MAP_PERPLEXITY: Final = 30.0
-MAP_WORK, CLUSTER_WORK = 200_000.0, 4_000.0
+MAP_ITERATIONS: Final = 500
+MAP_WORK, CLUSTER_WORK = 100_000.0, 4_000.0
 """What drawing the map and one clustering cost, in embedded tokens."""
 
 
@@ -230,7 +231,9 @@ def _map(vectors: "NDArray[np.float32]", seed: int) -> "NDArray[np.float64]":
     from sklearn.manifold import TSNE
 
     perplexity = min(MAP_PERPLEXITY, (len(vectors) - 1) / 3)
-    placed: NDArray[np.float64] = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)
+    placed: NDArray[np.float64] = TSNE(
+        perplexity=perplexity, init="pca", max_iter=MAP_ITERATIONS, random_state=seed
+    ).fit_transform(vectors)
     return placed
 
 

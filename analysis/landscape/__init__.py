@@ -1,0 +1,1 @@
+"""What the probes cover, repeat and share, from the partitions that `rhodb run landscape` stored."""
