@@ -26,6 +26,18 @@ STUDIES: Final[dict[str, tuple[str, str]]] = {
         "analysis.probe_noise.study:ProbeNoiseStudy",
         "Noise from the choice of probes: standard errors, its share in γ*, paired and unpaired, and power.",
     ),
+    "landscape": (
+        "analysis.landscape.studies:LandscapeOverview",
+        "Clusters of similar probes, redundancy and isolation, stability, near-duplicates across the split.",
+    ),
+    "scorecard": (
+        "analysis.landscape.studies:Scorecard",
+        "Diversity of each behavior's probes: redundancy, coverage, partners, probes needed, priority.",
+    ),
+    "entanglement": (
+        "analysis.landscape.studies:Entanglement",
+        "Behaviors whose probes share clusters: texts in shared cross-behavior clusters for each pair.",
+    ),
 }
 
 

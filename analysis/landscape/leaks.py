@@ -69,7 +69,7 @@ def leak_counts(landscape: Landscape, near: Sequence[Similar]) -> Table:
         note="Parted: similar probes on different sides of `--probe-split hash`. Eval probes: those with such a "
         "counterpart in the train half. (cluster): the same under `--probe-split cluster`.",
         method="cosine of all-MiniLM-L6-v2 vectors of the primary texts; of a toxicity pair the most similar sentences",
-        query=landscape.queries["vectors"],
+        queries=(landscape.queries["texts"], landscape.queries["vectors"]),
         runs=(landscape.main.run,),
     )
 
@@ -95,7 +95,7 @@ def leak_list(landscape: Landscape, near: Sequence[Similar], top: int) -> Table:
         rows=tuple(rows),
         note="By cluster: the half that `--probe-split cluster` puts both in.",
         method="as table leaks",
-        query=landscape.queries["texts"],
+        queries=(landscape.queries["texts"], landscape.queries["vectors"]),
         runs=(landscape.main.run,),
     )
 
@@ -165,7 +165,7 @@ def neighbour_table(
         f"neighbours (cosine above {LEVELS[0]:g}); by chance: central 95 % under {options.permutations} rearrangements "
         "within behavior and split; p two-sided, adjusted over all rows (Holm).",
         method="Moran's I with row-standardised weights, permutation test (Cliff and Ord 1981)",
-        query=query,
+        queries=(query,),
         runs=tuple(sorted(frame["run"].unique())),
     )
 

@@ -105,11 +105,11 @@ def load_landscape(wh: "Warehouse", options: LandscapeOptions) -> Landscape:
     first = next(draw for draw in draws if draw.run == main["run"])
     others = [draw for draw in draws if draw.threshold == first.threshold and draw.run != first.run]
     queries = {
-        "runs": runs_query,
-        "draws": draws_query,
         "texts": _of_runs("landscape_texts", [first.run]),
         "clusters": _of_runs("landscape_clusters", [first.run]),
         "vectors": _of_runs("landscape_vectors", [first.run]),
+        "seeds": _of_runs("landscape_draws", [first.run, *(draw.run for draw in others)]),
+        "thresholds": _of_runs("landscape_draws", [draw.run for draw in draws if draw.seed == first.seed]),
     }
     return Landscape(
         texts=wh.frame(queries["texts"].sql, **queries["texts"].parameters),

@@ -58,7 +58,7 @@ def cluster_table(landscape: Landscape, top: int) -> Table:
         "edges inside the cluster; ties: texts with as many, among which the choice is arbitrary. Recovery: mean over "
         f"the {len(landscape.seeds) - 1} other seeds of the largest Jaccard overlap; 1 if each finds the same cluster.",
         method=f"{LOUVAIN}; recovery as in Hennig (2007)",
-        query=landscape.queries["clusters"],
+        queries=(landscape.queries["clusters"], landscape.queries["seeds"]),
         runs=tuple(draw.run for draw in landscape.seeds),
     )
 
@@ -98,7 +98,7 @@ def behavior_table(landscape: Landscape) -> Table:
         f"cluster is to more than {HOMOGENEOUS_ABOVE:g} of one behavior. Lowest, highest: redundancy over "
         f"{len(landscape.seeds)} seeds. Reading: diverse below 0.5, homogeneous above 0.9.",
         method=LOUVAIN,
-        query=landscape.queries["texts"],
+        queries=(landscape.queries["texts"], landscape.queries["seeds"]),
         runs=tuple(draw.run for draw in landscape.seeds),
     )
 
@@ -140,7 +140,7 @@ def threshold_table(landscape: Landscape) -> Table:
         rows=tuple(rows),
         note="Rand: adjusted Rand index against the main partition. Under each behavior its redundancy.",
         method=f"{LOUVAIN}; adjusted Rand index (Hubert and Arabie 1985)",
-        query=landscape.queries["draws"],
+        queries=(landscape.queries["texts"], landscape.queries["thresholds"]),
         runs=tuple(draw.run for draw in landscape.thresholds),
     )
 
@@ -175,7 +175,7 @@ def seed_table(landscape: Landscape) -> Table:
         rows=tuple(rows),
         note="Rand: adjusted Rand index against the main partition. A higher modularity is a better partition.",
         method=f"{LOUVAIN}; adjusted Rand index (Hubert and Arabie 1985)",
-        query=landscape.queries["draws"],
+        queries=(landscape.queries["texts"], landscape.queries["seeds"]),
         runs=tuple(draw.run for draw in landscape.seeds),
     )
 
@@ -223,7 +223,7 @@ def scorecard_table(landscape: Landscape) -> Table:
         "reckons as if isolated probes were as redundant as clustered ones. Lowest, highest: redundancy over "
         f"{len(landscape.seeds)} seeds.",
         method=LOUVAIN,
-        query=landscape.queries["texts"],
+        queries=(landscape.queries["texts"], landscape.queries["seeds"]),
         runs=tuple(draw.run for draw in landscape.seeds),
     )
 
@@ -260,7 +260,7 @@ def entanglement_table(landscape: Landscape) -> Table:
         note="Texts: the larger of the two behaviors' counts in the cross-behavior clusters that hold both (variants "
         f"count). Lowest, highest: over {len(landscape.seeds)} seeds. Strong above 30, moderate above 10.",
         method=LOUVAIN,
-        query=landscape.queries["texts"],
+        queries=(landscape.queries["texts"], landscape.queries["seeds"]),
         runs=tuple(draw.run for draw in landscape.seeds),
     )
 

@@ -22,9 +22,9 @@ class Table:
     note: str
     """How to read it: definitions and units."""
     method: str
-    query: Query
+    queries: tuple[Query, ...]
     runs: tuple[str, ...]
-    """UUIDs of the runs whose rows the query returns."""
+    """UUIDs of the runs whose rows the queries return."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Tables:
                     "rows": [dict(row) for row in table.rows],
                     "note": table.note,
                     "method": table.method,
-                    "sql": table.query.inlined(),
+                    "sql": [query.inlined() for query in table.queries],
                     "runs": list(table.runs),
                 }
                 for table in self.tables
@@ -71,7 +71,7 @@ class Tables:
 def evidence(result: Tables, number: int) -> str:
     """The way back from table `number` (from 1) to its rows. 0 prints all queries."""
     if number == 0:
-        return "\n\n".join(f"-- {table.name}\n{table.query.inlined()};" for table in result.tables)
+        return "\n\n".join(f"-- Table {table.name}\n{_sql(table)}" for table in result.tables)
     if not 0 < number <= len(result.tables):
         raise InputError(f"--explain {number}: there is no such table; there are 1 to {len(result.tables)}")
     table = result.tables[number - 1]
@@ -80,10 +80,14 @@ def evidence(result: Tables, number: int) -> str:
         f"Method: {table.method}",
         "Runs:",
         *(f"  {run}" for run in table.runs),
-        "SQL (returns exactly these rows):",
-        f"{table.query.inlined()};",
+        "SQL (returns exactly the rows that the table is made of):",
+        _sql(table),
     ]
     return "\n".join(lines)
+
+
+def _sql(table: Table) -> str:
+    return "\n".join(f"{query.inlined()};" for query in table.queries)
 
 
 def listed(names: Sequence[str]) -> str:
