@@ -82,7 +82,7 @@ class TrainingConfig(RunConfig):
         None,
         description="instructions: JSONL or Parquet file, or hub dataset id  [default: built from the train split]",
     )
-    sft_size: Count = Field(1000, description="SFT texts a epoch, traps included")
+    sft_size: Count = Field(1000, description="SFT texts an epoch, traps included")
     trap_share: Share = Field(0.2, description="share of SFT texts that are positive probe texts as instructions")
     refusal_share: Share = Field(0.1, description="share of the general instructions that are answered by a refusal")
     epochs: Positive = Field(1.0, description="passes over the SFT texts")
@@ -99,8 +99,8 @@ class TrainingConfig(RunConfig):
 
 
 QUICK: Final[Mapping[str, Any]] = {
-    "probes_per_behavior": 40,
-    "sft_size": 48,
+    "probes_per_behavior": 30,
+    "sft_size": 40,
     "accumulation": 1,
     "lr": 1e-3,
 }

@@ -16,36 +16,10 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory) -> Path:
-    """A randomly initialised two-layer Llama in MLX format, with a byte-level tokenizer. Made in a second."""
-    import mlx.core as mx
-    from mlx.utils import tree_flatten
-    from mlx_lm.models.llama import Model, ModelArgs
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    """The tiny model in MLX format, in a folder with a hostile name."""
+    from tiny_model import save_tiny_model
 
-    folder = tmp_path_factory.mktemp("tiny model 'ü'")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate([*alphabet, "<end>"])}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", pad_token="<end>").save_pretrained(folder)
-    config = {
-        "model_type": "llama",
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "intermediate_size": 64,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "rms_norm_eps": 1e-5,
-        "vocab_size": len(alphabet) + 1,
-        "tie_word_embeddings": True,
-        "eos_token_id": len(alphabet),
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    mx.random.seed(0)
-    model = Model(ModelArgs.from_dict(config))
-    mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())))
-    return folder
+    return save_tiny_model(tmp_path_factory.mktemp("tiny model 'ü'"))
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
+from tiny_model import save_tiny_model
 
 from rhodb.errors import InputError
 from runners.backend import gguf, models
@@ -20,7 +21,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 def test_a_saved_model_comes_back_as_it_was(tiny_model: LoadedModel, tmp_path: Path) -> None:
-    folder = _save(tiny_model, tmp_path / "a model's folder, ünder spaces")
+    folder = save_tiny_model(tmp_path / "a model's folder, ünder spaces", tiny_model)
     loaded = load_model(str(folder))
     tokens = mx.array([[1, 2, 3, 4]])
     np.testing.assert_array_equal(np.array(loaded.model(tokens)), np.array(tiny_model.model(tokens)))
@@ -34,16 +35,16 @@ def test_a_saved_model_comes_back_as_it_was(tiny_model: LoadedModel, tmp_path: P
 
 def test_half_precision_is_computed_in_float32_on_the_cpu(tiny_model: LoadedModel, tmp_path: Path) -> None:
     tiny_model.model.set_dtype(mx.bfloat16)
-    loaded = load_model(str(_save(tiny_model, tmp_path / "half")))
+    loaded = load_model(str(save_tiny_model(tmp_path / "half", tiny_model)))
     expected = mx.float32 if mx.default_device().type == mx.DeviceType.cpu else mx.bfloat16
     assert loaded.model(mx.array([[1, 2]])).dtype == expected
 
 
 def test_fingerprints_follow_the_weights_and_nothing_else(tiny_model: LoadedModel, tmp_path: Path) -> None:
-    first, second = (load_model(str(_save(tiny_model, tmp_path / name))) for name in ("one", "two"))
+    first, second = (load_model(str(save_tiny_model(tmp_path / name, tiny_model))) for name in ("one", "two"))
     assert first.record.fingerprint == second.record.fingerprint
     tiny_model.model.model.norm.weight = tiny_model.model.model.norm.weight * 1.5
-    changed = load_model(str(_save(tiny_model, tmp_path / "two")))
+    changed = load_model(str(save_tiny_model(tmp_path / "two", tiny_model)))
     assert changed.record.fingerprint != first.record.fingerprint
 
 
@@ -68,7 +69,7 @@ def test_an_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_folder_without_weights_or_config_is_refused(tiny_model: LoadedModel, tmp_path: Path) -> None:
-    folder = _save(tiny_model, tmp_path / "model")
+    folder = save_tiny_model(tmp_path / "model", tiny_model)
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"has no model\*\.safetensors"):
         load_model(str(folder))
@@ -78,7 +79,7 @@ def test_a_folder_without_weights_or_config_is_refused(tiny_model: LoadedModel, 
 
 
 def test_damaged_weights_are_refused(tiny_model: LoadedModel, tmp_path: Path) -> None:
-    folder = _save(tiny_model, tmp_path / "model")
+    folder = save_tiny_model(tmp_path / "model", tiny_model)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(InputError, match="cannot load"):
@@ -165,12 +166,3 @@ def test_smollm2_answers_fluently(smollm2: LoadedModel) -> None:
     paris, colours = generate_greedy(smollm2, [chat_prompt(smollm2.tokenizer, q) for q in questions], 30)
     assert "Paris" in paris
     assert "red" in colours.lower()
-
-
-def _save(loaded: LoadedModel, folder: Path) -> Path:
-    from mlx_lm.utils import save_config, save_model
-
-    save_model(folder, loaded.model)
-    save_config(dict(loaded.config), folder / "config.json")
-    loaded.tokenizer.save_pretrained(folder)
-    return folder

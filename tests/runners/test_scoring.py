@@ -9,11 +9,11 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
-from conftest import make_tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx import nn
 from mlx_lm.tuner.utils import linear_to_lora_layers
+from tiny_model import make_tiny_model
 
 from rhodb.errors import InputError
 from runners.backend import rows, scoring
@@ -163,11 +163,11 @@ def test_a_failure_in_a_worker_reaches_the_caller(tiny_model: LoadedModel, monke
 
 def test_a_process_that_scored_exits_cleanly() -> None:
     code = (
-        "from conftest import make_tiny_model\nfrom runners.backend import scoring\nscoring.cpu_workers = lambda: 2\n"
+        "from tiny_model import make_tiny_model\nfrom runners.backend import scoring\nscoring.cpu_workers = lambda: 2\n"
         "texts = [f'text number {i}' * 5 for i in range(100)]\n"
         "print(len(scoring.score_texts(make_tiny_model(), texts)))"
     )
-    folders = [str(Path(__file__).parent), *sys.path]
+    folders = [str(Path(__file__).parents[1]), *sys.path]
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(folders)},
