@@ -281,10 +281,10 @@ class AlignmentSession:
         return [self._as_chat(instruction) for instruction in drawn]
 
     def _as_chat(self, item: Instruction) -> str:
-        """The instruction as the model was trained to see one; plain text without a chat template."""
+        """The instruction as the model was trained to see one; without a chat template, plain text and its end."""
         tokenizer = self._loaded.tokenizer
         if not tokenizer.has_chat_template:
-            return f"{item.instruction}\n\n{item.response}"
+            return f"{item.instruction}\n\n{item.response}{tokenizer.eos_token or ''}"
         turns = [{"role": "user", "content": item.instruction}, {"role": "assistant", "content": item.response}]
         return str(tokenizer.apply_chat_template(turns, tokenize=False))
 
