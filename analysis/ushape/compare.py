@@ -141,6 +141,7 @@ def bartlett(sds: Array, sizes: Array) -> Test:
     pooled = float((df * sds**2).sum()) / total
     statistic = total * math.log(pooled) - float((df * np.log(sds**2)).sum())
     statistic /= 1 + (float((1 / df).sum()) - 1 / total) / (3 * (sds.size - 1))
+    statistic = max(statistic, 0.0)  # equal variances, up to rounding
     return Test(statistic=statistic, p=float(special.chdtrc(sds.size - 1, statistic)), n=n, method=BARTLETT)
 
 

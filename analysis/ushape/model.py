@@ -21,6 +21,8 @@ Shape = Literal["constant", "decay", "ushape"]
 PARAMETERS: dict[Shape, int] = {"constant": 1, "decay": 2, "ushape": 3}
 FREE: Bounds = ((1e-8, 1e3), (1e-4, 1e3), (1e-8, 1e3))
 """Bounds that only keep the arithmetic finite."""
+NESTED: dict[Shape, tuple[Shape, float]] = {"decay": ("constant", 1e6), "ushape": ("decay", 1e-8)}
+"""The shape inside each, and the value of the parameter more that leads there: τ large, σp small."""
 STEPS = 60
 
 
@@ -80,8 +82,16 @@ def least_squares(sds: Array, weights: Array, bounds: Bounds) -> Fits:
 
 
 def likelihood(shape: Shape, sds: Array, sizes: Array, weights: Array) -> Fits:
-    """Maximum likelihood of the shape for SDs of `sizes` normal values each; objective is -2 ln L."""
+    """Maximum likelihood of the shape for SDs of `sizes` normal values each; objective is -2 ln L.
+
+    A shape is never worse than the one nested in it: where the search ends above that, its edge is taken.
+    """
     df = sizes - 1.0
+    if shape == "constant":
+        pooled = np.sqrt(sds**2 @ df / df.sum())
+        objective = df.sum() * (2 * np.log(pooled) + 1)
+        never = np.zeros(len(sds), dtype=np.bool_)
+        return Fits(shape=shape, parameters=pooled[:, None], objective=objective, at_bound=never)
 
     def residuals(logs: Array, data: Array) -> tuple[Array, Array, Array]:
         value, slopes = variance(shape, logs, weights)
@@ -91,7 +101,17 @@ def likelihood(shape: Shape, sds: Array, sizes: Array, weights: Array) -> Fits:
         objective = (df * (np.log(value) + square / value)).sum(axis=1)
         return root * (square - value) / value, root[:, None] * slopes / value[:, :, None], objective
 
-    return _fit(shape, sds, weights, FREE[: PARAMETERS[shape]], residuals)
+    fit = _fit(shape, sds, weights, FREE[: PARAMETERS[shape]], residuals)
+    nested, edge = NESTED[shape]
+    simple = likelihood(nested, sds, sizes, weights)
+    on_edge = np.column_stack([simple.parameters, np.full(len(sds), edge)])
+    worse = fit.objective > simple.objective
+    return Fits(
+        shape=shape,
+        parameters=np.where(worse[:, None], on_edge, fit.parameters),
+        objective=np.minimum(fit.objective, simple.objective),
+        at_bound=fit.at_bound | worse,
+    )
 
 
 Residuals = Callable[[Array, Array], tuple[Array, Array, Array]]
@@ -114,8 +134,6 @@ def _fit(shape: Shape, sds: Array, weights: Array, bounds: Bounds, residuals: Re
 def _starts(shape: Shape, sds: Array, weights: Array) -> list[Array]:
     """Starting logarithms: σ0 from the first dose, σp from the last, τ over a grid."""
     first, last = np.maximum(sds[:, 0], 1e-6), np.maximum(sds[:, -1], 1e-6)
-    if shape == "constant":
-        return [np.log(np.maximum(np.sqrt((sds**2).mean(axis=1)), 1e-6))[:, None]]
     largest = float(weights.max())
     starts = []
     for tau in largest * np.array([0.05, 0.2, 0.4, 0.8, 3.0]):
