@@ -5,6 +5,7 @@ from alembic import op
 
 REAL = sa.Double().with_variant(sa.REAL(), "sqlite")
 BEHAVIORS = "'factual', 'toxicity', 'bias', 'sycophancy', 'reasoning', 'refusal', 'deception', 'overrefusal', 'bench'"
+TABLES = ("probe_landscapes", "probe_clusters", "probe_cluster_members", "embeddings")
 
 
 def create_landscape_tables() -> None:

@@ -9,6 +9,7 @@ from rhodb.errors import DatabaseError
 from rhodb.liveness import Owner, is_dead
 from rhodb.records import digest
 from rhodb.sql import saved_query
+from rhodb.vocabulary import FAMILY_TABLES
 from rhodb.warehouse import Warehouse
 
 TOLERANCE = 1e-9
@@ -80,15 +81,18 @@ def _foreign_keys(wh: Warehouse) -> Iterator[Problem]:
 STATE_CHECKS = (
     (
         "is done, but has no scores",
-        "SELECT uuid FROM runs WHERE state = 'done' AND kind IN ('baseline', 'alignment') "
+        "SELECT uuid FROM runs WHERE state = 'done' AND kind IN ('baseline', 'alignment') AND origin = 'rhodb' "
         "AND NOT EXISTS (SELECT 1 FROM behavior_scores WHERE run_id = runs.id)",
         True,
     ),
-    (
-        "is a finished alignment run without a row in alignment_runs",
-        "SELECT uuid FROM runs WHERE state = 'done' AND kind = 'alignment' "
-        "AND NOT EXISTS (SELECT 1 FROM alignment_runs WHERE run_id = runs.id)",
-        True,
+    *(
+        (
+            f"is a finished {kind} run without a row in {table}",
+            f"SELECT uuid FROM runs WHERE state = 'done' AND kind = '{kind}' "
+            f"AND NOT EXISTS (SELECT 1 FROM {table} WHERE run_id = runs.id)",
+            True,
+        )
+        for kind, table in FAMILY_TABLES.items()
     ),
     (
         "is not done, but has scores",
@@ -111,8 +115,10 @@ RUN_TABLES = (
     "behavior_scores",
     "probe_scores",
     "train_steps",
-    "alignment_runs",
-    "probe_landscapes",
+    "hybrid_phases",
+    "fidelity_categories",
+    "stress_responses",
+    *FAMILY_TABLES.values(),
 )
 
 

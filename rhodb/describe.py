@@ -9,10 +9,20 @@ from rhodb.schema import Base
 
 Row = dict[str, Any]
 
+WIDE = "wide: <behavior>_<metric>_<split>, before_<...> of the baseline and d_<...>, the difference."
 VIEWS = {
     "v_scores": "Every score, tidy: axes of the run, value, standard error, n, baseline's value and difference.",
-    "v_alignment": "Alignment runs, wide: <behavior>_<metric>_<split> and d_<...>, the difference to the baseline.",
+    "v_alignment": f"Alignment runs, {WIDE}",
+    "v_freeze_sweep": f"Compressed models with frozen layers, {WIDE}",
+    "v_cf90_multiseed": f"Compressed models, several seeds, {WIDE}",
+    "v_hybrid_sweep": f"Hybrid pipelines, {WIDE}",
+    "v_leaderboard": f"Audited models and merges, {WIDE}",
+    "v_steering_heatmap": f"Steered models, {WIDE}",
+    "v_attack_defense": f"Models with scaled autoencoder features, {WIDE}",
+    "v_fidelity_bench": "Audits by category, one row a run and category.",
+    "v_stress_tests": "Stress tests with refusal rates, and those of the untouched model.",
     "v_recomputed_scores": "Every metric of probe texts, computed anew from probe_scores. Filter by run_id.",
+    "v_external_scores": "Scores of other tools' evaluations, tidy.",
 }
 
 

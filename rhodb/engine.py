@@ -34,8 +34,11 @@ class Location:
 
     @property
     def spool_folder(self) -> Path:
-        """Folder for outcomes that are not inserted yet."""
-        return (self.path.parent if self.path else Path("results").absolute()) / "spool"
+        """Folder for outcomes that are not inserted yet, one a warehouse: spool/<database's name>/ beside it."""
+        if self.path is not None:
+            return self.path.parent / "spool" / self.path.stem
+        name = (self.url.database if self.url else None) or "server"
+        return Path("results").absolute() / "spool" / name
 
 
 def locate(db: str | os.PathLike[str] | None = None) -> Location:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rhodb.errors import InputError, UnknownNameError
 from rhodb.sql import saved_query
-from rhodb.vocabulary import CONDITIONS, RUN_KINDS, RUN_STATES
+from rhodb.vocabulary import CONDITIONS, FAMILY_TABLES, RUN_KINDS, RUN_STATES
 from rhodb.warehouse import Warehouse
 
 Row = dict[str, Any]
@@ -77,12 +77,13 @@ def show_run(wh: Warehouse, prefix: str) -> RunDetails:
     """Everything about the run whose uuid begins with the prefix."""
     uuid = resolve_run(wh, prefix)
     run = wh.query(saved_query("run"), uuid=uuid)[0]
-    family = wh.query("SELECT * FROM alignment_runs WHERE run_id = :id", id=run["id"])
+    table = FAMILY_TABLES.get(run["kind"])
+    family = wh.query(f"SELECT * FROM {table} WHERE run_id = :id", id=run["id"]) if table else []
     counts = {
         table: int(wh.query(f"SELECT count(*) AS n FROM {table} WHERE run_id = :id", id=run["id"])[0]["n"])
         for table in ("probe_scores", "train_steps")
     }
-    for column in ("config", "versions", "notes"):
+    for column in ("config", "versions", "notes", "extra"):
         run[column] = json.loads(run[column]) if run[column] else None
     hidden = ("id", "model_id", "baseline_run_id")
     return RunDetails(

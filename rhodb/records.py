@@ -7,7 +7,7 @@ warehouse to insert it. A missing value is an absent row or None, never a zero.
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 Config = dict[str, Any]
 
@@ -218,6 +218,190 @@ class ClusterMemberRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FreezeRow:
+    """The family row of a run of kind `freeze`."""
+
+    table: Literal["freeze_sweep"] = "freeze_sweep"
+    compress_ratio: float
+    """Share of the singular values kept, (0, 1]; 1 is uncompressed."""
+    freeze_ratio: float
+    """Share of the layers, from the bottom, that is frozen, [0, 1]."""
+    fine_tuned: bool | None
+    n_compressed: int | None = None
+    """Matrices compressed."""
+    n_frozen: int | None = None
+    """Layers frozen."""
+    train_ce_loss: float | None = None
+    """nats/token, mean over the last quarter of the steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cf90Row:
+    """The family row of a run of kind `cf90`."""
+
+    table: Literal["cf90_multiseed"] = "cf90_multiseed"
+    ratio: float
+    n_compressed: int | None
+    retention: float | None
+    """Share of factual probes on the right side, [0, 1]."""
+    rho_drop: float | None
+    """Factual `truth_corr` before minus after."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteeringRow:
+    """The family row of a run of kind `steering`."""
+
+    table: Literal["steering_heatmap"] = "steering_heatmap"
+    layer: int
+    """From 0."""
+    depth: float | None
+    """Layer divided by the number of layers, [0, 1]."""
+    alpha: float | None
+    vector_norm: float | None
+    """Euclidean norm of the vector, before α."""
+    steered_behavior: str | None
+    method: str | None
+    """How the vector was made."""
+    control: int | None = None
+    """Number of the random control vector, from 0; None for the real vector."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackDefenseRow:
+    """The family row of a run of kind `attack_defense`."""
+
+    table: Literal["attack_defense"] = "attack_defense"
+    layer: int
+    target_behavior: str
+    scale: float
+    """Factor of the target's features; 1 leaves the model unchanged."""
+    n_features: int | None
+    n_regressed: int | None
+    """Other behaviors that became worse."""
+    mean_collateral: float | None
+    """Mean Δ of the other behaviors."""
+    reconstruction_error: float | None = None
+    """Share of the activations' variance that the autoencoder misses."""
+    l0: float | None = None
+    """Mean number of active features a token."""
+    dead_features: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HybridRow:
+    """The family row of a run of kind `hybrid`."""
+
+    table: Literal["hybrid_sweep"] = "hybrid_sweep"
+    compress_ratio: float | None
+    freeze_fraction: float | None
+    sae_layer: int | None
+    """None: no autoencoder."""
+    rho_weight: float | None
+    margin: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HybridPhaseRow:
+    """A phase of a hybrid run."""
+
+    table: Literal["hybrid_phases"] = "hybrid_phases"
+    position: int
+    """From 0."""
+    phase: str
+    seconds: float | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardRow:
+    """The family row of a run of kind `leaderboard`."""
+
+    table: Literal["leaderboard"] = "leaderboard"
+    label: str
+    model_type: str | None = None
+    merge_method: str | None = None
+    parents: tuple[str, ...] | None = None
+    weights: tuple[float, ...] | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidelityRow:
+    """The family row of a run of kind `fidelity`; its scores are `FidelityCategoryRow`s."""
+
+    table: Literal["fidelity_bench"] = "fidelity_bench"
+    n_categories: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidelityCategoryRow:
+    """The scores of one category of probes."""
+
+    table: Literal["fidelity_categories"] = "fidelity_categories"
+    category: str
+    n_probes: int | None
+    """Pairs."""
+    truth_corr: float | None
+    p: float | None
+    """p value of truth_corr."""
+    mean_delta: float | None
+    """Mean confidence of the true text minus that of the false one, nats/token."""
+    pair_accuracy: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StressRow:
+    """The family row of a run of kind `stress`."""
+
+    table: Literal["stress_tests"] = "stress_tests"
+    condition: str
+    """`baseline` for the untouched model."""
+    training_run: str | None
+    """uuid of the run whose adapter answered."""
+    n_jailbreak: int | None
+    jailbreak_refused: int | None
+    n_benign: int | None
+    benign_refused: int | None
+    judge: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StressResponseRow:
+    """One answer of a stress test."""
+
+    table: Literal["stress_responses"] = "stress_responses"
+    prompt_key: str
+    kind: str
+    """`jailbreak` or `benign`."""
+    category: str | None
+    prompt: str | None
+    response: str | None
+    refused: bool | None
+    judge: str | None
+    rule: str | None = None
+    """Which of the judge's rules decided."""
+    tokens: int | None = None
+    seconds: float | None = None
+
+
+FamilyRow = (
+    FreezeRow
+    | Cf90Row
+    | SteeringRow
+    | AttackDefenseRow
+    | HybridRow
+    | HybridPhaseRow
+    | LeaderboardRow
+    | FidelityRow
+    | FidelityCategoryRow
+    | StressRow
+    | StressResponseRow
+)
+"""A row of an experiment's own table. Its field `table` names the table, the other fields are its columns."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Where and with what a run was executed."""
 
@@ -259,6 +443,8 @@ class Outcome:
     landscape: LandscapeRow | None = None
     clusters: tuple[ClusterRow, ...] = ()
     cluster_members: tuple[ClusterMemberRow, ...] = ()
+    family_rows: tuple[FamilyRow, ...] = ()
+    """Rows of the other experiments' tables, e.g. one SteeringRow."""
     error: str | None = None
     """Set for a failed run, which then has no rows."""
     notes: dict[str, Any] = field(default_factory=dict)

@@ -2,81 +2,41 @@
 
 import uuid as uuids
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from operator import attrgetter
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import Connection, text
 
 from rhodb.errors import InputError
 from rhodb.liveness import now
-from rhodb.records import ModelRecord, Outcome, ProbeSetRecord, RunIdentity, canonical_json
+from rhodb.records import (
+    AlignmentRow,
+    ClusterMemberRow,
+    ClusterRow,
+    FamilyRow,
+    LandscapeRow,
+    ModelRecord,
+    Outcome,
+    ProbeSetRecord,
+    RunIdentity,
+    TrainStepRow,
+    canonical_json,
+)
 
 NAMESPACE = uuids.UUID("6f0c1a0e-5b1d-5c8f-9a51-72686f646200")
 """Namespace of run names; changing it would rename every run."""
 
 SCORE_COLUMNS = ("behavior", "metric", "split", "value", "se", "n")
 PROBE_COLUMNS = ("key", "split", "kind", "category", "positive", "negative", "prompt")
-STEP_COLUMNS = (
-    "step",
-    "ce_loss",
-    "rho_loss",
-    "active_pairs",
-    "pairs",
-    "lr",
-    "grad_norm",
-    "tokens",
-    "seconds",
-)
-ALIGNMENT_COLUMNS = (
-    "condition",
-    "rho_weight",
-    "margin",
-    "sft_size",
-    "lora_rank",
-    "lora_alpha",
-    "epochs",
-    "lr",
-    "train_ce_loss",
-    "train_rho_loss",
-    "steps",
-    "updates",
-    "swapped_share",
-    "adapter_path",
-)
-LANDSCAPE_COLUMNS = (
-    "threshold",
-    "resolution",
-    "nodes",
-    "primary_nodes",
-    "edges",
-    "clusters",
-    "singletons",
-    "modularity",
-)
-CLUSTER_COLUMNS = (
-    "cluster",
-    "size",
-    "dominant_behavior",
-    "dominance",
-    "central_node",
-    "centrality",
-    "central_ties",
-)
-MEMBER_COLUMNS = (
-    "node",
-    "cluster",
-    "behavior",
-    "set_name",
-    "probe_key",
-    "variant",
-    "pair_key",
-    "split",
-    "cluster_split",
-    "text_hash",
-    "degree",
-    "x",
-    "y",
-)
+STEP_COLUMNS = tuple(field.name for field in fields(TrainStepRow))
+TABLES: dict[type[Any], str] = {
+    AlignmentRow: "alignment_runs",
+    LandscapeRow: "probe_landscapes",
+    ClusterRow: "probe_clusters",
+    ClusterMemberRow: "probe_cluster_members",
+} | {kind: kind.table for kind in get_args(FamilyRow)}
+"""Type of a family's record -> its table, parents before the tables that refer to them; fields are columns."""
 
 
 def run_uuid(identity: RunIdentity) -> str:
@@ -133,7 +93,7 @@ def find_run(connection: Connection, identity: RunIdentity) -> int | None:
         text(
             "SELECT runs.id FROM runs JOIN models ON models.id = runs.model_id "
             "WHERE models.key = :key AND models.fingerprint = :fingerprint "
-            "AND kind = :kind AND seed = :seed AND config_hash = :config_hash"
+            "AND kind = :kind AND seed = :seed AND config_hash = :config_hash AND repeat = 0"
         ),
         {
             "key": identity.model_key,
@@ -203,8 +163,8 @@ def ensure_probe_set(connection: Connection, record: ProbeSetRecord) -> int:
     set_id: int = connection.execute(by_fingerprint, key).scalar_one()
     if added.rowcount == 0:
         return set_id  # on a server, another process was faster
-    fields = attrgetter(*PROBE_COLUMNS)
-    bulk_insert(connection, "probes", ("set_id", *PROBE_COLUMNS), ((set_id, *fields(probe)) for probe in record.probes))
+    getter = attrgetter(*PROBE_COLUMNS)
+    bulk_insert(connection, "probes", ("set_id", *PROBE_COLUMNS), ((set_id, *getter(probe)) for probe in record.probes))
     return set_id
 
 
@@ -216,21 +176,39 @@ def insert_rows(
     bulk_insert(
         connection, "run_probe_sets", ("run_id", "probe_set_id"), ((run_id, set_id) for set_id in sorted(sets.values()))
     )
-    fields = attrgetter(*SCORE_COLUMNS)
+    getter = attrgetter(*SCORE_COLUMNS)
     bulk_insert(
-        connection, "behavior_scores", ("run_id", *SCORE_COLUMNS), ((run_id, *fields(row)) for row in outcome.scores)
+        connection, "behavior_scores", ("run_id", *SCORE_COLUMNS), ((run_id, *getter(row)) for row in outcome.scores)
     )
-    fields = attrgetter(*STEP_COLUMNS)
+    getter = attrgetter(*STEP_COLUMNS)
     bulk_insert(
-        connection, "train_steps", ("run_id", *STEP_COLUMNS), ((run_id, *fields(row)) for row in outcome.train_steps)
+        connection, "train_steps", ("run_id", *STEP_COLUMNS), ((run_id, *getter(row)) for row in outcome.train_steps)
     )
-    if outcome.alignment is not None:
-        fields = attrgetter(*ALIGNMENT_COLUMNS)
-        bulk_insert(
-            connection, "alignment_runs", ("run_id", *ALIGNMENT_COLUMNS), [(run_id, *fields(outcome.alignment))]
-        )
     _insert_probe_scores(connection, run_id, outcome, sets)
-    _insert_landscape(connection, run_id, outcome)
+    single = [row for row in (outcome.alignment, outcome.landscape) if row is not None]
+    insert_family_rows(connection, run_id, [*single, *outcome.clusters, *outcome.cluster_members, *outcome.family_rows])
+
+
+def insert_family_rows(connection: Connection, run_id: int, rows: Sequence[Any]) -> None:
+    """Insert records of any experiment family, each into the table of its type."""
+    for kind, table in TABLES.items():
+        of_kind = [row for row in rows if type(row) is kind]
+        if not of_kind:
+            continue
+        columns = [field.name for field in fields(kind) if field.name != "table"]
+        bulk_insert(
+            connection,
+            table,
+            ("run_id", *columns),
+            ((run_id, *(_column_value(getattr(row, name)) for name in columns)) for row in of_kind),
+        )
+
+
+def _column_value(value: Any) -> Any:
+    """As STRICT tables take it: flags as 0 or 1, lists as JSON."""
+    if isinstance(value, bool):
+        return int(value)
+    return canonical_json(value) if isinstance(value, tuple | list | dict) else value
 
 
 def _set_ids(connection: Connection, outcome: Outcome, probe_sets: Mapping[str, ProbeSetRecord]) -> dict[str, int]:
@@ -275,15 +253,3 @@ def _insert_probe_scores(connection: Connection, run_id: int, outcome: Outcome, 
         raise InputError(f"run {outcome.uuid} scored probe {error.args[0][1]!r}, which its probe set lacks") from error
     columns = ("run_id", "probe_id", "side", "split", "tokens", "ce", "answer_tokens", "answer_ce", "truncated")
     bulk_insert(connection, "probe_scores", columns, sorted(rows))
-
-
-def _insert_landscape(connection: Connection, run_id: int, outcome: Outcome) -> None:
-    if outcome.landscape is None:
-        return
-    for table, columns, rows in (
-        ("probe_landscapes", LANDSCAPE_COLUMNS, (outcome.landscape,)),
-        ("probe_clusters", CLUSTER_COLUMNS, outcome.clusters),
-        ("probe_cluster_members", MEMBER_COLUMNS, outcome.cluster_members),
-    ):
-        fields = attrgetter(*columns)
-        bulk_insert(connection, table, ("run_id", *columns), ((run_id, *fields(row)) for row in rows))

@@ -1,8 +1,10 @@
 """Outcomes on disk before they are in the warehouse, so that a locked, full or missing database loses nothing.
 
-spool/<uuid>-<attempt>.json.gz       finished, not inserted yet
-spool/probe_sets/<fingerprint>.json.gz
-spool/inserted/, spool/damaged/      what has been dealt with; `inserted` can rebuild the warehouse
+In spool/<database's name>/, beside the database:
+
+<uuid>-<attempt>.json.gz       finished, not inserted yet
+probe_sets/<fingerprint>.json.gz
+inserted/, damaged/            what has been dealt with; `inserted` can rebuild the warehouse
 """
 
 import errno

@@ -24,7 +24,7 @@ METRICS: Final = {
     "pair_accuracy": "share of pairs with CE(positive) < CE(negative) [0, 1]",
     "auc": "probability that a random positive text has lower CE than a random negative one [0, 1]",
     "truth_corr": "Spearman correlation, over pairs, of the confidences of the two texts [-1, 1]",
-    "choice_accuracy": "share of unbiased, truthful or right answers chosen [0, 1]",
+    "choice_accuracy": "share of unbiased, truthful or right answers chosen [0, 1]; ingested audits may be below 0",
     "answer_rate": "share of benign questions answered [0, 1]",
     "accuracy": "share of problems solved in generated text [0, 1]",
     "refusal_rate": "share of prompts refused in generated text [0, 1]",
@@ -34,11 +34,13 @@ METRICS: Final = {
 }
 """Metric name -> meaning and range or unit. A score without one of these names is not stored."""
 
-SIGNED_UNIT_METRICS: Final = ("rho", "truth_corr")
+SIGNED_UNIT_METRICS: Final = ("rho", "truth_corr", "choice_accuracy")
+"""Metrics in [-1, 1]. A share cannot be negative, but older audits hold slightly negative choice_accuracy:
+such a value is kept as it was found, and reported, rather than dropped."""
+
 UNIT_METRICS: Final = (
     "pair_accuracy",
     "auc",
-    "choice_accuracy",
     "answer_rate",
     "accuracy",
     "refusal_rate",
@@ -56,6 +58,9 @@ CONDITIONS: Final = ("sft-only", "rho-guided", "contrastive-only", "shuffled-pai
 
 RUN_STATES: Final = ("planned", "running", "done", "failed")
 
+RUN_ORIGINS: Final = ("rhodb", "legacy")
+"""Who made a run: one of rhodb's runners, or another program whose result file was ingested."""
+
 RUN_KINDS: Final = (
     "baseline",
     "alignment",
@@ -69,3 +74,20 @@ RUN_KINDS: Final = (
     "stress",
     "landscape",
 )
+
+STRESS_CONDITIONS: Final = ("baseline", *CONDITIONS)
+"""What answers the prompts of a stress test: the untouched model or one trained under a condition."""
+
+FAMILY_TABLES: Final = {
+    "alignment": "alignment_runs",
+    "freeze": "freeze_sweep",
+    "cf90": "cf90_multiseed",
+    "steering": "steering_heatmap",
+    "attack_defense": "attack_defense",
+    "hybrid": "hybrid_sweep",
+    "leaderboard": "leaderboard",
+    "fidelity": "fidelity_bench",
+    "stress": "stress_tests",
+    "landscape": "probe_landscapes",
+}
+"""Kind of run -> table with one row a finished run. Baselines have none."""

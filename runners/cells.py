@@ -9,6 +9,7 @@ from rhodb.records import (
     AlignmentRow,
     ClusterMemberRow,
     ClusterRow,
+    FamilyRow,
     LandscapeRow,
     ModelRecord,
     ProbeScoreRow,
@@ -50,6 +51,7 @@ class CellRows:
     landscape: LandscapeRow | None = None
     clusters: Sequence[ClusterRow] = ()
     cluster_members: Sequence[ClusterMemberRow] = ()
+    family_rows: Sequence[FamilyRow] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -194,6 +194,7 @@ class Executor:
             landscape=rows.landscape,
             clusters=tuple(rows.clusters),
             cluster_members=tuple(rows.cluster_members),
+            family_rows=tuple(rows.family_rows),
             error=error,
             notes={**rows.notes, "work": cell.work},
         )
@@ -227,7 +228,7 @@ class Executor:
             self._report.spooled = []
 
     def _artefacts(self, uuid: str) -> Path:
-        return self._spool.folder.parent / "adapters" / uuid
+        return self._spool.folder.parents[1] / "adapters" / uuid
 
     @contextmanager
     def _heartbeat(self, uuid: str) -> Iterator[None]:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from sqlalchemy import REAL, BigInteger, CheckConstraint, Double, Integer, MetaData
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy import REAL, BigInteger, CheckConstraint, Double, ForeignKey, Integer, MetaData
+from sqlalchemy.orm import DeclarativeBase, MappedColumn, mapped_column
 from sqlalchemy.types import TypeEngine
 
 NAMING = {
@@ -50,3 +50,15 @@ def at_least(column: str, low: int = 0) -> CheckConstraint:
 def finite(column: str) -> CheckConstraint:
     """CHECK that a number is neither infinite nor NaN (which PostgreSQL sorts above every number)."""
     return CheckConstraint(f"abs({column}) < 1e300", name=f"{column}_finite")
+
+
+def share(column: str) -> CheckConstraint:
+    """CHECK that a number lies in [0, 1]."""
+    return CheckConstraint(f"{column} BETWEEN 0 AND 1", name=column)
+
+
+def run_key() -> MappedColumn[int]:
+    """The column that says which run a row belongs to, and its (first) key; it goes when the run goes."""
+    return mapped_column(
+        ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, comment="Run.", autoincrement=False
+    )

@@ -4,7 +4,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, Text, Unique
 from sqlalchemy.orm import Mapped, mapped_column
 
 from rhodb.schema.base import CLUSTERED, STRICT, Base, Big, Real, at_least, finite, flag, one_of
-from rhodb.vocabulary import METRICS, RUN_STATES, SIDES, SIGNED_UNIT_METRICS, SPLITS, UNIT_METRICS
+from rhodb.vocabulary import METRICS, RUN_ORIGINS, RUN_STATES, SIDES, SIGNED_UNIT_METRICS, SPLITS, UNIT_METRICS
 
 
 def _range_of(metrics: tuple[str, ...], low: int, name: str) -> CheckConstraint:
@@ -25,10 +25,12 @@ class Model(Base):
     key: Mapped[str] = mapped_column(Text, comment="Short name, hub id or path that the user gave.")
     source: Mapped[str] = mapped_column(Text, comment="Where the weights came from: package, hub or folder.")
     revision: Mapped[str | None] = mapped_column(Text, comment="Hub revision, where there is one.")
-    fingerprint: Mapped[str] = mapped_column(Text, comment="SHA-256 over the contents of the weight files.")
-    architecture: Mapped[str] = mapped_column(Text, comment="Model type of the configuration, e.g. llama.")
-    n_layers: Mapped[int] = mapped_column(Integer, comment="Decoder layers.")
-    n_parameters: Mapped[int] = mapped_column(Big, comment="Parameters.")
+    fingerprint: Mapped[str] = mapped_column(
+        Text, comment="SHA-256 over the contents of the weight files; unknown for ingested results."
+    )
+    architecture: Mapped[str | None] = mapped_column(Text, comment="Model type of the configuration, e.g. llama.")
+    n_layers: Mapped[int | None] = mapped_column(Integer, comment="Decoder layers.")
+    n_parameters: Mapped[int | None] = mapped_column(Big, comment="Parameters.")
     quantization: Mapped[str | None] = mapped_column(Text, comment="Quantization of the weight files, e.g. Q4_1.")
 
 
@@ -72,17 +74,23 @@ class Probe(Base):
 class Run(Base):
     __tablename__ = "runs"
     __table_args__ = (
-        UniqueConstraint("kind", "model_id", "seed", "config_hash"),
+        UniqueConstraint("kind", "model_id", "seed", "config_hash", "repeat"),
         UniqueConstraint("uuid"),
         one_of("state", RUN_STATES),
+        one_of("origin", RUN_ORIGINS),
+        at_least("repeat"),
+        flag("seed_known"),
         at_least("seed"),
         at_least("attempt"),
         at_least("seconds"),
         flag("git_dirty"),
-        CheckConstraint("state NOT IN ('done', 'failed') OR finished_at IS NOT NULL", name="finished"),
+        CheckConstraint(
+            "state NOT IN ('done', 'failed') OR finished_at IS NOT NULL OR origin <> 'rhodb'", name="finished"
+        ),
         CheckConstraint("(state = 'failed') = (error IS NOT NULL)", name="error"),
         Index(None, "baseline_run_id"),
         Index(None, "state", "kind"),
+        Index(None, "model_id", "kind"),
         {"comment": "One row a run: what was asked for (identity), how far it is (state), how it went.", **STRICT},
     )
 
@@ -93,6 +101,24 @@ class Run(Base):
     seed: Mapped[int] = mapped_column(Big, comment="Seed of everything random in the run.")
     config: Mapped[str] = mapped_column(Text, comment="Resolved configuration, canonical JSON.")
     config_hash: Mapped[str] = mapped_column(Text, comment="SHA-256 of config.")
+    repeat: Mapped[int] = mapped_column(
+        Integer,
+        default=0,
+        server_default="0",
+        comment="0; of ingested runs that were asked for alike but came out differently, 1, 2, ...",
+    )
+    seed_known: Mapped[int] = mapped_column(
+        Integer,
+        default=1,
+        server_default="1",
+        comment="0 if the source names no seed: seed then only numbers the runs.",
+    )
+    origin: Mapped[str] = mapped_column(
+        Text, default="rhodb", server_default="rhodb", comment="rhodb: a runner made it; legacy: ingested from a file."
+    )
+    experiment: Mapped[str | None] = mapped_column(
+        Text, comment="Experiment that an ingested run was part of: its file's own word for it, else the file's stem."
+    )
     baseline_run_id: Mapped[int | None] = mapped_column(
         ForeignKey("runs.id"), comment="Run of the untouched model that this one is compared with."
     )
@@ -117,6 +143,7 @@ class Run(Base):
     versions: Mapped[str | None] = mapped_column(Text, comment="Package versions, JSON.")
     error: Mapped[str | None] = mapped_column(Text, comment="Why the last attempt failed; only in state failed.")
     notes: Mapped[str] = mapped_column(Text, comment="Facts without a column of their own, JSON.", default="{}")
+    extra: Mapped[str | None] = mapped_column(Text, comment="Keys of an ingested run that no column holds, JSON.")
 
 
 class RunProbeSet(Base):
@@ -158,7 +185,7 @@ class BehaviorScore(Base):
     )
     value: Mapped[float] = mapped_column(Real, comment="The score, in the metric's unit.")
     se: Mapped[float | None] = mapped_column(Real, comment="Standard error of the score over probes.")
-    n: Mapped[int] = mapped_column(Integer, comment="Pairs or texts that the score rests on.")
+    n: Mapped[int | None] = mapped_column(Integer, comment="Pairs or texts that the score rests on, where known.")
 
 
 class ProbeScore(Base):

@@ -111,7 +111,9 @@ revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
 
 def upgrade():
     # SQLite rebuilds the table, to which others refer with ON DELETE CASCADE.
-    op.execute("DROP VIEW v_scores"); op.execute("DROP VIEW v_alignment"); op.execute("DROP VIEW v_recomputed_scores")
+    views = op.get_bind().exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'view'").scalars().all()
+    for view in views:
+        op.execute(f"DROP VIEW {view}")
     with op.batch_alter_table("runs", recreate="always", table_kwargs={"sqlite_strict": True}) as batch:
         batch.add_column(sa.Column("mood", sa.Text(), nullable=True))
 

@@ -38,7 +38,7 @@ def test_spool_and_lock_lie_beside_the_real_file_of_a_symlink(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link.db").symlink_to(tmp_path / "real" / "master.db")
     with rhodb.open(str(tmp_path / "link.db")) as wh:
-        assert wh.spool_folder == tmp_path / "real" / "spool"
+        assert wh.spool_folder == tmp_path / "real" / "spool" / "master"
     assert (tmp_path / "real" / "master.db").is_file()
 
 

@@ -1,6 +1,7 @@
--- Rho-guided fine-tuning runs, wide: one row a run. For every behavior, common metric and split there are
--- <behavior>_<metric>_<split> and, with d_ before it, the difference to the run's baseline. Each is a
--- lookup by primary key, made only when the column is asked for. The revision writes the columns out.
+-- Rho-guided fine-tuning runs, wide: one row a run. For every behavior, metric that it can have and split there
+-- are <behavior>_<metric>_<split>, the run's score; with before_ in front the score of its baseline; with d_ the
+-- difference. Each is a lookup by primary key, made only when the column is asked for. The revision writes the
+-- columns out.
 CREATE VIEW v_alignment AS
 SELECT
     runs.uuid AS run,
@@ -19,6 +20,10 @@ SELECT
     family.steps,
     family.updates,
     family.swapped_share,
+    runs.experiment,
+    runs.origin,
+    runs.repeat,
+    runs.seed_known,
     runs.state,
     runs.finished_at,
     runs.seconds,

@@ -20,6 +20,10 @@ SELECT
     scores.value - before.value AS delta,
     runs.id AS run_id,
     runs.baseline_run_id,
+    runs.experiment,
+    runs.origin,
+    runs.repeat,
+    runs.seed_known,
     runs.model_id,
     runs.config_hash
 FROM behavior_scores AS scores

@@ -1,0 +1,29 @@
+-- Scaled autoencoder features, wide: one row a run, with the columns described at v_alignment.
+CREATE VIEW v_attack_defense AS
+SELECT
+    runs.uuid AS run,
+    models.key AS model,
+    runs.seed,
+    family.layer,
+    family.target_behavior,
+    family.scale,
+    family.n_features,
+    family.n_regressed,
+    family.mean_collateral,
+    family.reconstruction_error,
+    family.l0,
+    family.dead_features,
+    runs.experiment,
+    runs.origin,
+    runs.repeat,
+    runs.seed_known,
+    runs.state,
+    runs.finished_at,
+    runs.seconds,
+    runs.config_hash,
+    runs.id AS run_id,
+    runs.baseline_run_id,
+    :columns
+FROM attack_defense AS family
+JOIN runs ON runs.id = family.run_id
+JOIN models ON models.id = runs.model_id

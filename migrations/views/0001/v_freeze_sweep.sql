@@ -1,0 +1,26 @@
+-- Compression with frozen layers, wide: one row a run, with the columns described at v_alignment.
+CREATE VIEW v_freeze_sweep AS
+SELECT
+    runs.uuid AS run,
+    models.key AS model,
+    runs.seed,
+    family.compress_ratio,
+    family.freeze_ratio,
+    family.fine_tuned,
+    family.n_compressed,
+    family.n_frozen,
+    family.train_ce_loss,
+    runs.experiment,
+    runs.origin,
+    runs.repeat,
+    runs.seed_known,
+    runs.state,
+    runs.finished_at,
+    runs.seconds,
+    runs.config_hash,
+    runs.id AS run_id,
+    runs.baseline_run_id,
+    :columns
+FROM freeze_sweep AS family
+JOIN runs ON runs.id = family.run_id
+JOIN models ON models.id = runs.model_id

@@ -1,0 +1,25 @@
+-- Hybrid pipelines, wide: one row a run, with the columns described at v_alignment.
+CREATE VIEW v_hybrid_sweep AS
+SELECT
+    runs.uuid AS run,
+    models.key AS model,
+    runs.seed,
+    family.compress_ratio,
+    family.freeze_fraction,
+    family.sae_layer,
+    family.rho_weight,
+    family.margin,
+    runs.experiment,
+    runs.origin,
+    runs.repeat,
+    runs.seed_known,
+    runs.state,
+    runs.finished_at,
+    runs.seconds,
+    runs.config_hash,
+    runs.id AS run_id,
+    runs.baseline_run_id,
+    :columns
+FROM hybrid_sweep AS family
+JOIN runs ON runs.id = family.run_id
+JOIN models ON models.id = runs.model_id

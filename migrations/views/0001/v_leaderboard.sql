@@ -1,0 +1,26 @@
+-- Audits of models and merges, wide: one row a run, with the columns described at v_alignment.
+CREATE VIEW v_leaderboard AS
+SELECT
+    runs.uuid AS run,
+    models.key AS model,
+    runs.seed,
+    family.label,
+    family.model_type,
+    family.merge_method,
+    family.parents,
+    family.weights,
+    family.description,
+    runs.experiment,
+    runs.origin,
+    runs.repeat,
+    runs.seed_known,
+    runs.state,
+    runs.finished_at,
+    runs.seconds,
+    runs.config_hash,
+    runs.id AS run_id,
+    runs.baseline_run_id,
+    :columns
+FROM leaderboard AS family
+JOIN runs ON runs.id = family.run_id
+JOIN models ON models.id = runs.model_id

@@ -1,0 +1,27 @@
+-- Steered models, wide: one row a run, with the columns described at v_alignment.
+CREATE VIEW v_steering_heatmap AS
+SELECT
+    runs.uuid AS run,
+    models.key AS model,
+    runs.seed,
+    family.layer,
+    family.depth,
+    family.alpha,
+    family.vector_norm,
+    family.steered_behavior,
+    family.method,
+    family.control,
+    runs.experiment,
+    runs.origin,
+    runs.repeat,
+    runs.seed_known,
+    runs.state,
+    runs.finished_at,
+    runs.seconds,
+    runs.config_hash,
+    runs.id AS run_id,
+    runs.baseline_run_id,
+    :columns
+FROM steering_heatmap AS family
+JOIN runs ON runs.id = family.run_id
+JOIN models ON models.id = runs.model_id
