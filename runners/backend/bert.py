@@ -128,7 +128,7 @@ def _fast_gelu(x: mx.array) -> mx.array:
     square = inside * inside
     above = _polynomial(_NUMERATOR, square)
     below = _polynomial(_DENOMINATOR, square)
-    return x * (0.5 + inside * (above / below))
+    return mx.maximum(x, -_SATURATION) * (0.5 + inside * (above / below))
 
 
 def _polynomial(coefficients: tuple[float, ...], x: mx.array) -> mx.array:
