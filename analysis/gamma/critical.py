@@ -203,7 +203,7 @@ def monte_carlo(
         quantiles=dict(zip(QUANTILES, map(float, cuts), strict=True)),
         shares_above={t: float(np.count_nonzero(kept > t)) / kept.size for t in thresholds},
         histogram=(counts.astype(np.float64), edges),
-        decorative=None if extra is None else tuple(_correlation(values[keep], kept) for values in extra),  # type: ignore[arg-type]
+        decorative=None if extra is None else (_correlation(extra[0][keep], kept), _correlation(extra[1][keep], kept)),
     )
 
 

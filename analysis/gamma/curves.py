@@ -83,7 +83,8 @@ def fit_line(arms: Sequence[Arm], *, level: float) -> Line | None:
     variance = (misfit + inside * df) / (len(arms) - 2 + df)
     covariance = covariance * variance
     star = fieller(
-        -b0, b1, var_numerator=covariance[0, 0], var_denominator=covariance[1, 1], covariance=-covariance[0, 1],
+        -b0, b1, var_numerator=float(covariance[0, 0]), var_denominator=float(covariance[1, 1]),
+        covariance=-float(covariance[0, 1]),
         level=level, df=len(arms) - 2 + df,
     )  # fmt: skip
     return Line(
@@ -126,7 +127,9 @@ def sign_change(arms: Sequence[Arm]) -> tuple[float, float] | None:
 
 
 def _columns(arms: Sequence[Arm]) -> tuple[Array, Array, Array]:
-    return tuple(np.array([getattr(arm, name) for arm in arms], dtype=np.float64) for name in ("gamma", "mean", "n"))  # type: ignore[return-value]
+    """Margins, means and seeds of the arms."""
+    table = np.array([(arm.gamma, arm.mean, float(arm.n)) for arm in arms])
+    return table[:, 0], table[:, 1], table[:, 2]
 
 
 def _pooled(arms: Sequence[Arm]) -> tuple[float, int] | None:

@@ -95,7 +95,7 @@ def effect_on_margin(
     everything = np.quantile(stars, (0.025, 0.975))
     span = case.gammas[1] - case.gammas[0]
     rise = case.means[1] - case.means[0]
-    (v0, c), (_, v1) = covariance
+    (v0, c), (_, v1) = covariance.tolist()
     spread = v0 + v1 - 2 * c
     found = fieller(
         -span * case.means[0], rise, var_numerator=span**2 * v0, var_denominator=spread, covariance=span * (v0 - c)

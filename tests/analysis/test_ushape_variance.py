@@ -136,6 +136,7 @@ def test_a_strong_u_is_found_and_a_constant_is_not_called_one() -> None:
     assert flat.p["constant"] > 0.01
 
 
+@pytest.mark.slow
 def test_p_of_a_true_constant_is_uniform_enough() -> None:
     rng = np.random.default_rng(4)
     p = [
