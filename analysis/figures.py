@@ -1,5 +1,6 @@
 """What all figures share: colours per behavior, one style, and saving as PNG and SVG. Imports matplotlib."""
 
+import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -28,6 +29,9 @@ ACCENTS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
 GREY: Final = "#595959"
 DIVERGING: Final = "PuOr"
 """Colour map for signed values: orange below zero, purple above, white at zero."""
+
+CHARACTERS_PER_INCH: Final = 15
+"""Of a caption, at its size."""
 
 STYLE: Final[dict[Any, Any]] = {
     "font.size": 9.0,
@@ -77,7 +81,8 @@ def interval_rows(axis: Axes, names: Sequence[str]) -> None:
 
 def save(figure: Figure, folder: Path, name: str, caption: str) -> list[Path]:
     """Write NAME.png and NAME.svg with the caption below the axes. Raises InputError if the folder is unusable."""
-    figure.supxlabel(caption, fontsize=8, color=GREY, x=0.01, ha="left")
+    lines = textwrap.wrap(caption, int(CHARACTERS_PER_INCH * figure.get_figwidth()))
+    figure.supxlabel("\n".join(lines), fontsize=8, color=GREY, x=0.01, ha="left")
     paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
     try:
         folder.mkdir(parents=True, exist_ok=True)

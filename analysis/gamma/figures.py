@@ -39,30 +39,44 @@ def distribution(result: GammaResult, folder: Path) -> list[Path]:
     figure, (left, right) = canvas(2, width=5.6, height=4.6)
     for found, colour in zip(result.monte_carlo, ACCENTS, strict=False):
         counts, edges = found.histogram
-        density = counts / counts.sum() / np.diff(edges)
-        left.stairs(density / density.max(), edges, fill=True, color=colour, alpha=0.45, label=_short(found.case.name))
+        height = counts / np.diff(edges)
+        left.stairs(height / height.max(), edges, fill=True, color=colour, alpha=0.45, label=_short(found.case.name))
         left.axvline(found.median, color=colour, linewidth=1.2)
     left.axvline(result.inputs.operating.gamma, color="black", linestyle="--", label="operating γ")
     legend_below(left)
     left.set_ylim(0, 1.08)
+    left.set_xlim(left=0.0)
     label(left, title=f"γ* of {result.inputs.target}: samples, median", x="γ* (nats/token)", y="density / its maximum")
-    cases = result.inputs.scenarios
-    shapes = (
-        [(p, power_law(cases[0], p)) for p in EXPONENTS] if len(result.inputs.sweeps[result.inputs.target]) == 2 else []
-    )
-    known = [(p, star) for p, star in shapes if star is not None and p != 1]
-    names = [_short(case.name, 40) for case in cases] + [f"Δ grows as γ^{p:.2g}" for p, _ in known]
-    for row, case in enumerate(cases):
-        found_set = fieller_set(case, level=result.level, welch=case.sizes is not None)
-        _bar(right, row, found_set, ACCENTS[0])
-    for row, (_, star) in enumerate(known, len(cases)):
-        right.plot(star, row, "D", color=ACCENTS[1])
-    interval_rows(right, names)
-    right.axvline(result.inputs.operating.gamma, color="black", linestyle="--")
-    right.set_xlim(left=0.0)
-    label(right, title=f"Fieller sets {100 * result.level:g} %, and other shapes", x="γ* (nats/token)", y="")
+    _assumptions(right, result)
     caption = f"{_source(result)} Left: {result.monte_carlo[0].samples} draws. Right: what the assumptions change."
     return save(figure, folder, "gamma_mc_distribution", caption)
+
+
+def _assumptions(axis: Axes, result: GammaResult) -> None:
+    """γ* and its set under each scenario, then under other shapes (two margins) or in fits to all margins."""
+    target, cases = result.inputs.target, result.inputs.scenarios
+    names: list[str] = []
+    for case in cases:
+        _bar(axis, len(names), fieller_set(case, level=result.level, welch=case.sizes is not None), ACCENTS[0])
+        names.append(_short(case.name, 40))
+    if len(result.inputs.sweeps[target]) == 2:
+        for exponent in EXPONENTS:
+            star = power_law(cases[0], exponent)
+            if star is not None and exponent != 1:
+                axis.plot(star, len(names), "D", color=ACCENTS[1])
+                names.append(f"Δ grows as γ^{exponent:.2g}")
+    if target in result.lines:
+        _bar(axis, len(names), result.lines[target].gamma_star, ACCENTS[2])
+        names.append("all margins, straight line")
+    if target in result.curves and (ends := result.curves[target].gamma_star).value is not None:
+        reach = (ends.low or 0.0, ends.high or result.inputs.operating.gamma)
+        axis.plot(reach, [len(names)] * 2, color=ACCENTS[2], linewidth=2)
+        axis.plot(ends.value, len(names), "o", color=ACCENTS[2])
+        names.append("all margins, saturating curve")
+    interval_rows(axis, names)
+    axis.axvline(result.inputs.operating.gamma, color="black", linestyle="--")
+    axis.set_xlim(left=0.0)
+    label(axis, title=f"Fieller sets {100 * result.level:g} %, and other shapes", x="γ* (nats/token)", y="")
 
 
 def _short(name: str, width: int = 60) -> str:
@@ -106,8 +120,12 @@ def amplification(found: AmplificationResult, result: GammaResult, folder: Path)
     if found.baselines is not None:
         ratios = found.baselines.ratios.values()
         rows.append(("A at the two baselines\n(ε 0 to 0.01)", max(ratios), min(ratios), max(ratios)))
-    drawn = [row for row in rows if row[1] > 0]
-    for i, (_, value, low, high) in enumerate(drawn):
+    for i, (_, value, low, high) in enumerate(rows):
+        if value <= 0:
+            left.annotate(
+                f"{value:.3g}: not on this axis", (1, i), xytext=(5, 0), textcoords="offset points", va="center"
+            )
+            continue
         if low is not None and high is not None:
             left.plot([max(low, 0.1), high], [i, i], color=ACCENTS[0], linewidth=2)
         left.plot(value, i, "o", color=ACCENTS[0])
@@ -115,7 +133,7 @@ def amplification(found: AmplificationResult, result: GammaResult, folder: Path)
     left.set_xscale("log")
     left.set_xlim(*FACTORS)
     left.axvline(1, color="black", linewidth=0.8)
-    interval_rows(left, [row[0] for row in drawn])
+    interval_rows(left, [row[0] for row in rows])
     label(left, title=f"{first} against {second}", x="factor", y="")
     _curve_of_a(right, found)
     caption = f"{_source(result)} Left: factors with intervals. Right: A(ρ) = 1/sqrt(|ρ| + 0.005)."
@@ -158,7 +176,8 @@ def sensitivity(result: GammaResult, folder: Path) -> list[Path]:
     interval_rows(left, [f"{INPUT_NAMES[bar.name]}\n{bar.input_low:.3g} to {bar.input_high:.3g}" for bar in bars])
     if result.inputs.scenarios:
         left.axvline(result.inputs.scenarios[0].point, color="black", linestyle="--")
-    label(left, title="One at a time: 5th to 95th percentile of γ*", x="γ* (nats/token)", y="")
+    yardstick = "5th to 95th percentile of the notes' ranges" if result.tornado else "over ±1.96 standard errors"
+    label(left, title=f"One at a time: {yardstick}", x="γ* (nats/token)", y="")
     names = list(dict.fromkeys(name for found in result.sobol for name in found.inputs))
     height = 0.8 / max(len(result.sobol), 1)
     for i, found in enumerate(result.sobol):
@@ -193,7 +212,7 @@ def phase_diagram(result: GammaResult, folder: Path) -> list[Path]:
         _plane(axis, surface, result)
     caption = (
         f"{_source(result)} Colour: Δ of the fitted surface ({surfaces[0].construction}), orange below zero; circles: "
-        "measured cells, same colours;\nblack: sign change, bars its interval; star: operating point; "
+        "measured cells, same colours; black: sign change, bars its interval; star: operating point; "
         "diamond: γ* of the two arms at that λ."
     )
     return save(figure, folder, "gamma_phase_diagram", caption)

@@ -15,6 +15,8 @@ from rhodb.vocabulary import BEHAVIORS
 if TYPE_CHECKING:
     import pandas as pd
 
+DEFAULT = Operating(gamma=0.1, weight=0.2)
+"""Where training is meant to run: the defaults of the training configuration."""
 OPEN_WINDOW = (0.0, float("inf"))
 DIRECT = "seeds at γ 0 and dose sweep at γ 0.1, standard errors"
 AS_PUBLISHED = "as in the notes: SDs over seeds taken for standard errors"
@@ -194,9 +196,10 @@ def _published_ranges(table: PublishedTable) -> Ranges:
 
 
 def sweep_weight(grid: Grid, options: AnswerOptions) -> float | None:
-    """The λ with most margins (the smallest of equals), or the one asked for; None without two margins."""
+    """The λ with most margins, or the one asked for; of equals the default λ, else the smallest. None without two
+    margins."""
     weights = [options.rho_weight] if options.rho_weight is not None else [w for w in grid.weights() if w > 0]
-    ranked = sorted(weights, key=lambda w: (-len(grid.margins(w)), w))
+    ranked = sorted(weights, key=lambda w: (-len(grid.margins(w)), w != DEFAULT.weight, w))
     return ranked[0] if ranked and len(grid.margins(ranked[0])) >= 2 else None
 
 
@@ -213,7 +216,7 @@ def own_inputs(frame: "pd.DataFrame", options: AnswerOptions) -> GammaInputs:
     target = _target(behaviors, options)
     sweeps = {b: tuple(grid.at(weight=weight, behavior=b)) for b in behaviors}
     margins = grid.margins(weight)
-    operating = Operating(gamma=0.1 if 0.1 in margins else margins[-1], weight=weight)
+    operating = Operating(gamma=DEFAULT.gamma if DEFAULT.gamma in margins else margins[-1], weight=weight)
     main = scenario(pair_of(sweeps[target], operating.gamma), "this warehouse's seeds, standard errors", "se")
     loose = scenario(pair_of(sweeps[target], operating.gamma), "the same, SDs taken for standard errors", "sd")
     cells = {b: tuple(arm for arm in grid.arms if arm.behavior == b) for b in behaviors}

@@ -42,7 +42,7 @@ def _measured(axis: Axes, result: NoiseResult) -> None:
         (0.2, [m.paired_error for m in result.measured], "same probes", ACCENTS[0]),
     ):
         axis.barh(rows + offset, values, height=0.38, color=colour, label=name)
-    interval_rows(axis, [f"{m.behavior} (N {m.n}, r {m.correlation:.2f})" for m in result.measured])
+    interval_rows(axis, [f"{m.behavior} (N {m.n}, r {m.correlation:.3f})" for m in result.measured])
     axis.legend(loc="lower right")
     label(axis, title="Standard error of Δ over probes", x="standard error (nats/token)", y="")
 

@@ -10,7 +10,15 @@ from analysis.answers import Answer, AnswerOptions, AnswerStudy, PublishedTable,
 from analysis.arms import from_runs
 from analysis.effects import query_of
 from analysis.gamma.critical import Scenario
-from analysis.gamma.inputs import AS_PUBLISHED, OPEN_WINDOW, own_inputs, pair_of, published_inputs, sweep_weight
+from analysis.gamma.inputs import (
+    AS_PUBLISHED,
+    DEFAULT,
+    OPEN_WINDOW,
+    own_inputs,
+    pair_of,
+    published_inputs,
+    sweep_weight,
+)
 from analysis.probe_noise.measured import measure, paired_noise, resampled_probes, scores_of, unpaired_noise
 from analysis.probe_noise.noise import (
     NO_NOISE,
@@ -64,7 +72,7 @@ class ProbeNoiseStudy(AnswerStudy):
             for behavior in grid.behaviors():
                 arms = tuple(grid.at(weight=weight, behavior=behavior))
                 if len(arms) >= 2:
-                    runs += [run for arm in pair_of(arms, 0.1) for run in arm.inputs]
+                    runs += [run for arm in pair_of(arms, DEFAULT.gamma) for run in arm.inputs]
         probes = self.own_rows(options, tuple(dict.fromkeys(runs)) or ("none",))
         frame = wh.frame(probes.sql, **probes.parameters)
         frame.attrs["grid"] = grid_rows

@@ -21,13 +21,13 @@ def draw(result: UshapeResult, folder: Path) -> list[Path]:
     shown = result.results[:PANELS]
     caption = (
         f"{result.model}. Points: SD over seeds with 95 % interval (χ²). Bands at the foot: λ* in 90 % of refits "
-        "(blue: χ²; red: seeds resampled);\nan arrow says that the band goes on beyond the axis."
+        "(blue: χ²; red: seeds resampled); an arrow says that the band goes on beyond the axis."
     )
     with styled():
         figure, axes = canvas(len(shown), width=4.8, height=3.8)
         for axis, found in zip(axes, shown, strict=True):
             _panel(axis, found, result.operating)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=7)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(7, 3 * len(shown)))
         return save(figure, folder, "gamma_variance_ushape", caption)
 
 

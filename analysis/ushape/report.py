@@ -106,6 +106,8 @@ def _sentences(found: SeriesResult, operating: float | None) -> Iterator[str]:
     doses = len(found.series.arms)
     intervals = "; ".join(f"{u.method} [{u.ci90[0]:.2g}, {u.ci90[1]:.2g}]" for u in found.uncertainties)
     last = f"the doses measured end at {found.series.weights[-1]:g}"
+    if found.optimum > found.series.weights[-1] or found.optimum == 0:
+        last += ", so that the fit has no minimum among them"
     yield f"{name}: λ* {found.optimum:.3f}; 90 % of refits: {intervals}; {last}."
     ratios = found.fit.sigma(found.series.weights)[0] / found.series.sds
     worst = int(abs(ratios - 1).argmax())
