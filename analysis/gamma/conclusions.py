@@ -6,6 +6,7 @@ from analysis.gamma.amplification import REFERENCE_OFFSET
 from analysis.gamma.critical import fieller_set, power_law
 from analysis.gamma.phase import region
 from analysis.gamma.result import AmplificationResult, GammaResult
+from analysis.gamma.sensitivity import is_steep
 from analysis.stats.results import RatioSet
 from analysis.verdicts import p_text
 
@@ -112,6 +113,13 @@ def _sensitivity(result: GammaResult) -> Iterator[str]:
     for bar in result.tornado:
         if bar.discarded > 0.2:
             yield f"The bar of {bar.name} in the tornado drops {100 * bar.discarded:.0f} % of its own input range."
+    sound = result.inputs.sound
+    if sound is not None and not is_steep(sound):
+        rise = sound.means[1] - sound.means[0]
+        yield (
+            f"Δ of {sound.behavior} differs too little between the margins (by {rise:.3g}) to say that it changes at all: "
+            "γ* has no variance to share out, and no Sobol indices are computed for it."
+        )
     for found in result.sobol:
         shares = sorted(zip(found.first, found.inputs, strict=True), reverse=True)
         told = ", ".join(f"{name} {100 * share:.0f} %" for share, name in shares if share > 0.005)

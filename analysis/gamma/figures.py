@@ -22,7 +22,7 @@ def draw(result: GammaResult, folder: Path) -> list[Path]:
             paths += distribution(result, folder)
         if result.amplification is not None:
             paths += amplification(result.amplification, result, folder)
-        if result.tornado or result.sobol:
+        if result.tornado or result.two_arms:
             paths += sensitivity(result, folder)
         if result.surfaces:
             paths += phase_diagram(result, folder)
@@ -178,19 +178,27 @@ def sensitivity(result: GammaResult, folder: Path) -> list[Path]:
         left.axvline(result.inputs.scenarios[0].point, color="black", linestyle="--")
     yardstick = "5th to 95th percentile of the notes' ranges" if result.tornado else "over ±1.96 standard errors"
     label(left, title=f"One at a time: {yardstick}", x="γ* (nats/token)", y="")
+    _shares(right, result)
+    return save(figure, folder, "gamma_sensitivity", f"{_source(result)} Dashed: γ* of the unchanged inputs.")
+
+
+def _shares(axis: Axes, result: GammaResult) -> None:
+    """Total Sobol indices, grouped by input."""
+    label(axis, title="All at once: total Sobol index", x="share of the variance of γ*", y="")
+    if not result.sobol:
+        axis.text(0.5, 0.5, "none: the slope may be zero", ha="center", transform=axis.transAxes)
+        return
     names = list(dict.fromkeys(name for found in result.sobol for name in found.inputs))
     height = 0.8 / max(len(result.sobol), 1)
     for i, found in enumerate(result.sobol):
         rows = [names.index(name) + (i - (len(result.sobol) - 1) / 2) * height for name in found.inputs]
-        right.barh(
+        axis.barh(
             rows, found.total, height=height * 0.9, color=ACCENTS[i], xerr=found.total_half, label=found.name,
             error_kw={"linewidth": 1},
         )  # fmt: skip
-    interval_rows(right, [INPUT_NAMES[name] for name in names])
-    right.set_xlim(0, 1.05)
-    legend_below(right)
-    label(right, title="All at once: total Sobol index", x="share of the variance of γ*", y="")
-    return save(figure, folder, "gamma_sensitivity", f"{_source(result)} Dashed: γ* of the unchanged inputs.")
+    interval_rows(axis, [INPUT_NAMES[name] for name in names])
+    axis.set_xlim(0, 1.05)
+    legend_below(axis)
 
 
 INPUT_NAMES = {
@@ -210,6 +218,8 @@ def phase_diagram(result: GammaResult, folder: Path) -> list[Path]:
     figure, axes = canvas(min(len(surfaces), 4), width=3.9, rows=-(-len(surfaces) // 4))
     for axis, surface in zip(axes, surfaces, strict=False):
         _plane(axis, surface, result)
+    for axis in axes[len(surfaces) :]:
+        axis.remove()
     caption = (
         f"{_source(result)} Colour: Δ of the fitted surface ({surfaces[0].construction}), orange below zero; circles: "
         "measured cells, same colours; black: sign change, bars its interval; star: operating point; "

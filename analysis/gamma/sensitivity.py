@@ -149,6 +149,11 @@ def sobol(
     )  # fmt: skip
 
 
+def is_steep(case: Scenario) -> bool:
+    """Whether the slope lies at least four errors from zero, so that samples of γ* have a finite variance."""
+    return abs(case.means[1] - case.means[0]) >= 4 * float(np.hypot(*case.errors))
+
+
 def sobol_of_arms(
     case: Scenario,
     *,

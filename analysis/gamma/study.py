@@ -17,7 +17,7 @@ from analysis.gamma.inputs import AmplificationInputs, GammaInputs, own_inputs, 
 from analysis.gamma.phase import Surface, least_squares, stepwise
 from analysis.gamma.report import quantities
 from analysis.gamma.result import EXPONENT_RANGE, AmplificationResult, GammaResult
-from analysis.gamma.sensitivity import Bar, Sobol, sobol_of_arms, sobol_with_form, tornado, two_arm_bars
+from analysis.gamma.sensitivity import Bar, Sobol, is_steep, sobol_of_arms, sobol_with_form, tornado, two_arm_bars
 from analysis.query import Query
 
 if TYPE_CHECKING:
@@ -125,15 +125,16 @@ def _tornado(given: GammaInputs, case: Scenario | None) -> tuple[Bar, ...]:
 
 
 def _sobol(given: GammaInputs, first: Scenario | None, seed: int) -> tuple[Sobol, ...]:
+    """None where the slope may be zero: γ* then has no variance to share out."""
     found = []
-    if given.source == "published" and first is not None:
+    if given.source == "published" and first is not None and is_steep(first):
         baseline = given.ranges.baseline if given.ranges is not None else None
         found.append(
             sobol_of_arms(first, name="the notes' errors", decorative=given.decorative, baseline=baseline, seed=seed)
         )
-    if given.sound is not None:
+    if given.sound is not None and is_steep(given.sound):
         found.append(sobol_of_arms(given.sound, name="standard errors over seeds", seed=seed))
-    if first is not None:
+    if first is not None and is_steep(first):
         found.append(sobol_with_form(first, exponents=EXPONENT_RANGE, seed=seed))
     return tuple(found)
 

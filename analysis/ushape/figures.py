@@ -23,6 +23,8 @@ def draw(result: UshapeResult, folder: Path) -> list[Path]:
         f"{result.model}. Points: SD over seeds with 95 % interval (χ²). Bands at the foot: λ* in 90 % of refits "
         "(blue: χ²; red: seeds resampled); an arrow says that the band goes on beyond the axis."
     )
+    if len(shown) < len(result.results):
+        caption += f" Drawn: the first {len(shown)} of {len(result.results)} behaviors; --behavior chooses."
     with styled():
         figure, axes = canvas(len(shown), width=4.8, height=3.8)
         for axis, found in zip(axes, shown, strict=True):

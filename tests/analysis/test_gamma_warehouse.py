@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -241,3 +243,29 @@ def test_figures_of_a_warehouse_are_drawn(grid_db: Path, tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         ushape_figures.draw(answer_of(grid_db, "ushape").drawing, tmp_path / "file")
+
+
+def test_a_slope_that_may_be_zero_has_no_variance_to_share_out(tmp_path: Path) -> None:
+    grid = GridWarehouse(tmp_path / "master.db", ("bias",))
+    for seed, (low, high) in zip(
+        SEEDS, ((0.09, 0.1), (0.11, 0.09), (0.08, 0.12), (0.1, 0.1), (0.12, 0.11)), strict=True
+    ):
+        grid.add({"bias": low}, seed=seed, margin=0.0)
+        grid.add({"bias": high}, seed=seed, margin=0.1)
+    answer = answer_of(grid.path, "gamma", inputs="db")
+    assert not [q for q in answer.quantities if q.group.startswith("Sobol")]
+    assert any("no variance to share out" in sentence for sentence in answer.conclusions)
+    exact = named(answer, "γ* in closed form (bias)", "γ*, Student's t with each arm's seeds")
+    assert exact.kind == "whole line" and exact.low is None
+
+
+@pytest.mark.parametrize("study", ["gamma", "ushape", "probe-noise"])
+def test_help_loads_nothing_heavy(study: str) -> None:
+    code = (
+        "import sys\nfrom rhodb.cli.main import app\n"
+        f"try:\n    app(['analyze', {study!r}, '--help'])\nexcept SystemExit as e:\n    assert not e.code, e.code\n"
+        "heavy = {'pandas', 'scipy', 'numpy', 'sqlalchemy', 'matplotlib', 'SALib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
