@@ -102,7 +102,7 @@ QUICK: Final[Mapping[str, Any]] = {
     "probes_per_behavior": 30,
     "sft_size": 40,
     "accumulation": 1,
-    "lr": 1e-3,
+    "lr": 2e-3,
 }
 """Small enough for two CPU cores: fewer probes and texts, an update every step at a higher learning rate."""
 
