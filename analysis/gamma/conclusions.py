@@ -117,7 +117,7 @@ def _sensitivity(result: GammaResult) -> Iterator[str]:
     if sound is not None and not is_steep(sound):
         rise = sound.means[1] - sound.means[0]
         yield (
-            f"Δ of {sound.behavior} differs too little between the margins (by {rise:.3g}) to say that it changes at all: "
+            f"Δ of {sound.behavior} differs too little between the margins (by {rise:.3g}) to say that it changes: "
             "γ* has no variance to share out, and no Sobol indices are computed for it."
         )
     for found in result.sobol:
