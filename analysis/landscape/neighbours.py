@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.stats.results import average_ranks
+
 ProbeId = tuple[str, str, str]
 """(behavior, set name, key in `probes`)"""
 
@@ -109,9 +111,7 @@ def neighbour_test(
 
 def _scaled_ranks(values: Sequence[float]) -> NDArray[np.float64]:
     """Average ranks with mean 0 and SD 1; zeros where all are equal."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(values)
+    ranks = average_ranks(np.array(values))
     spread = ranks.std()
     return np.zeros(len(ranks)) if spread == 0 else np.asarray((ranks - ranks.mean()) / spread)
 
