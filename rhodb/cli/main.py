@@ -18,6 +18,7 @@ class RootGroup(LazyGroup):
             "Analyse what the warehouse holds: effects with honest statistics.",
         ),
         "runs": ("rhodb.cli.runs:app", "List, show and compare runs; recover spooled outcomes."),
+        "ingest": ("rhodb.cli.ingest:app", "Read older result files, and other tools' results, into the warehouse."),
         "db": ("rhodb.cli.db:app", "Create, upgrade, check and locate the warehouse."),
         "schema": ("rhodb.cli.schema_cmd:app", "Print every table and column with its meaning."),
         "doctor": (

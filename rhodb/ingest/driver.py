@@ -1,0 +1,185 @@
+"""`ingest`: files one by one, each whole or not at all; what was added, known, repeated, in conflict or broken."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy import Connection
+
+from rhodb.errors import InputError
+from rhodb.ingest.fields import FormatError
+from rhodb.ingest.files import Candidate, find, load, parse, recognise
+from rhodb.ingest.formats import Reading, read_format
+from rhodb.ingest.write import Conflict, Policy, Writer
+from rhodb.warehouse import Warehouse
+
+GROUP_S = 1.0
+"""Files are written together until this much time has passed: a commit waits for the disk."""
+
+Status = Literal["added", "known", "passed over", "broken", "conflict"]
+
+
+@dataclass(kw_only=True)
+class FileReport:
+    """What became of one file."""
+
+    path: Path
+    status: Status
+    format: str | None = None
+    reason: str | None = None
+    """Why it was refused or passed over."""
+    json_path: str | None = None
+    read: int = 0
+    """Runs (or evaluations) in the file, failed ones included."""
+    added: int = 0
+    already: int = 0
+    """Runs that the warehouse, or an earlier file, held already."""
+    completed: int = 0
+    """Of these, runs that gained scores which the other copy lacked."""
+    repeated: int = 0
+    """Runs of the same settings as another, but with other results: kept beside it."""
+    replaced: int = 0
+    failed_runs: list[str] = field(default_factory=list)
+    """Place and error of runs that failed."""
+    conflicts: list[Conflict] = field(default_factory=list)
+    repeats: list[Conflict] = field(default_factory=list)
+    missing: int = 0
+    """Scores that are null or NaN in the file."""
+    extra: int = 0
+    """Unknown keys, kept in the column `extra`."""
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class IngestReport:
+    """What became of all files."""
+
+    files: list[FileReport] = field(default_factory=list)
+    written: bool = True
+    """False for a dry run, and where --strict found a problem: then nothing was written."""
+
+    @property
+    def problems(self) -> list[FileReport]:
+        return [report for report in self.files if report.status in ("broken", "conflict")]
+
+    def total(self, name: str) -> int:
+        """Sum of a count over files."""
+        return sum(getattr(report, name) for report in self.files)
+
+
+class _Stop(Exception):  # noqa: N818  not an error: ends a transaction that must not be committed
+    """Leave the transaction without committing."""
+
+
+def ingest(
+    wh: Warehouse,
+    paths: Iterable[Path],
+    *,
+    on_conflict: Policy = "report",
+    strict: bool = False,
+    dry_run: bool = False,
+) -> IngestReport:
+    """Read files and folders into the warehouse.
+
+    A broken file or a conflict does not stop the others; with `strict` it does, and nothing is written.
+    `on_conflict`: what happens when a changed file has other results for a run: `report` and `keep` keep the
+    old ones (and `report` counts as a problem), `replace` takes the new ones.
+    """
+    report = IngestReport()
+    candidates = iter(list(find(paths)))
+    if not (strict or dry_run):
+        while True:
+            with wh.write() as connection:
+                if not _write_group(connection, candidates, report, on_conflict, seconds=GROUP_S):
+                    return report
+    try:
+        with wh.write() as connection:
+            _write_group(connection, candidates, report, on_conflict, seconds=None)
+            if dry_run or report.problems:
+                raise _Stop
+    except _Stop:
+        report.written = False
+    return report
+
+
+def _write_group(
+    connection: Connection,
+    candidates: Iterator[Candidate],
+    report: IngestReport,
+    policy: Policy,
+    *,
+    seconds: float | None,
+) -> bool:
+    """Ingest files until the time is up. False when there are no more."""
+    writer = Writer(connection, policy)
+    started = time.monotonic()
+    for candidate in candidates:
+        report.files.append(_one_file(connection, writer, candidate))
+        if seconds is not None and time.monotonic() - started > seconds:
+            return True
+    return False
+
+
+def _one_file(connection: Connection, writer: Writer, candidate: Candidate) -> FileReport:
+    report = FileReport(path=candidate.path, status="added")
+    try:
+        contents = load(candidate)
+        known = writer.runs_of_known_file(contents)
+        if known is not None:
+            report.status, report.reason = "known", "the same contents were ingested before"
+            report.read = report.already = known
+            return report
+        value = parse(contents.data)
+        format_ = recognise(value, candidate)
+        if format_ is None:
+            if candidate.named:
+                raise FormatError("is no result file that rhodb knows")
+            report.status, report.reason = "passed over", "not a result file"
+            return report
+        report.format = format_.name
+        reading = read_format(format_, value, candidate.path.stem)
+        with _whole(connection, writer):
+            writer.write(contents, reading, report)
+        _describe(report, reading)
+    except FormatError as error:
+        report.status = "broken" if candidate.must_fit or report.format else "passed over"
+        report.reason, report.json_path = error.reason, f"${error.path}" if error.path else None
+    return report
+
+
+@contextmanager
+def _whole(connection: Connection, writer: Writer) -> Iterator[None]:
+    """All of a file or none of it."""
+    try:
+        with connection.begin_nested():
+            yield
+    except BaseException:
+        writer.forget()
+        raise
+
+
+def _describe(report: FileReport, reading: Reading) -> None:
+    if report.conflicts and report.status == "added":
+        report.status = "conflict"
+    report.failed_runs = [f"{run.place}: {run.error}" for run in reading.runs if run.error is not None]
+    report.missing = sum(run.missing for run in reading.runs)
+    report.extra = len(reading.extra) + sum(len(run.extra) for run in reading.runs)
+    below = [
+        f"{run.place}: {metric} of {behavior} is {value:g}, although it is a share"
+        for run in reading.runs
+        for (behavior, metric), (value, _) in run.scores.items()
+        if metric == "choice_accuracy" and value < 0
+    ]
+    report.warnings += below
+    if not reading.runs:
+        report.warnings.append("the file holds no runs")
+
+
+def check_policy(word: str | None) -> Policy:
+    """`--on-conflict` as typed."""
+    if word not in (None, "keep", "replace"):
+        raise InputError(f"--on-conflict must be keep or replace, got {word!r}")
+    return word or "report"  # type: ignore[return-value]
