@@ -29,6 +29,11 @@ EXAMPLES = {
         "rhodb run ablation --preset paper --model Qwen/Qwen2.5-7B-Instruct --seeds 42,123,456,789,1337",
         "rhodb run ablation --conditions rho-guided,sft-only --rho-weight 0.5 --dry-run",
     ),
+    "landscape": (
+        "rhodb run landscape",
+        "rhodb run landscape --threshold 0.7 --seeds 42 --thresholds 0.7",
+        "rhodb run landscape --probes my-probes --no-variants --dry-run",
+    ),
 }
 
 
@@ -244,7 +249,8 @@ def _print_report(report: "Report", warehouse: "Warehouse", *, json: bool) -> No
             + (f", {len(report.done_elsewhere)} by another process" if report.done_elsewhere else "")
             + f") in {warehouse.location}"
         )
-        typer.echo("next: rhodb analyze effects   |   rhodb runs list   |   rhodb runs show UUID")
+        study = "effects" if rows else "list"
+        typer.echo(f"next: rhodb analyze {study}   |   rhodb runs list   |   rhodb runs show UUID")
     for label in report.spooled:
         note(f"kept in the spool: {label}; `rhodb runs recover` inserts it once the warehouse can be written")
     for label, error in report.failed.items():
