@@ -33,12 +33,15 @@ class Location:
         return str(self.path) if self.path else self.url.render_as_string() if self.url else "?"
 
     @property
+    def folder(self) -> Path:
+        """Where the files of a warehouse go: beside the database file, or `results` for a server."""
+        return self.path.parent if self.path is not None else Path("results").absolute()
+
+    @property
     def spool_folder(self) -> Path:
-        """Folder for outcomes that are not inserted yet, one a warehouse: spool/<database's name>/ beside it."""
-        if self.path is not None:
-            return self.path.parent / "spool" / self.path.stem
-        name = (self.url.database if self.url else None) or "server"
-        return Path("results").absolute() / "spool" / name
+        """Folder for outcomes that are not inserted yet, one a warehouse: spool/<database's name>/."""
+        name = self.path.stem if self.path is not None else (self.url.database if self.url else None)
+        return self.folder / "spool" / (name or "server")
 
 
 def locate(db: str | os.PathLike[str] | None = None) -> Location:

@@ -33,6 +33,13 @@ def run_deltas(warehouse: Warehouse, uuids: list[str], metric: str = HEADLINE_ME
     ]
 
 
+def truncated_texts(warehouse: Warehouse, uuids: list[str]) -> tuple[int, int]:
+    """(scored texts cut at the length limit, scored texts) over these runs."""
+    sql = saved_query("run_truncation")
+    counts = [row for uuid in uuids for row in warehouse.query(sql, uuid=uuid)]
+    return sum(row["truncated"] for row in counts), sum(row["texts"] for row in counts)
+
+
 def arm_label(row: dict[str, Any]) -> str:
     """`rho-guided λ=0.2 γ=0.1`; a condition without a contrastive term has no dose to name."""
     if row["condition"] == "sft-only":

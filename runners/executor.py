@@ -228,7 +228,7 @@ class Executor:
             self._report.spooled = []
 
     def _artefacts(self, uuid: str) -> Path:
-        return self._spool.folder.parents[1] / "adapters" / uuid
+        return self._warehouse.location.folder / "adapters" / uuid
 
     @contextmanager
     def _heartbeat(self, uuid: str) -> Iterator[None]:

@@ -225,9 +225,10 @@ def _print_plan(session: "Session", db: str | None, *, json: bool) -> None:
 
 
 def _print_report(report: "Report", warehouse: "Warehouse", *, json: bool) -> None:
-    from rhodb.summary import run_deltas
+    from rhodb.summary import run_deltas, truncated_texts
 
     rows = run_deltas(warehouse, report.uuids)
+    truncated, texts = truncated_texts(warehouse, report.uuids)
     if json:
         emit_json(
             {
@@ -238,6 +239,7 @@ def _print_report(report: "Report", warehouse: "Warehouse", *, json: bool) -> No
                 "spooled": report.spooled,
                 "failed": report.failed,
                 "runs": report.uuids,
+                "truncated_texts": truncated,
                 "deltas": rows,
             }
         )
@@ -251,6 +253,8 @@ def _print_report(report: "Report", warehouse: "Warehouse", *, json: bool) -> No
         )
         study = "effects" if rows else "list"
         typer.echo(f"next: rhodb analyze {study}   |   rhodb runs list   |   rhodb runs show UUID")
+    if truncated:
+        note(f"{truncated} of {texts} scored texts were longer than --max-length and were cut (probe_scores.truncated)")
     for label in report.spooled:
         note(f"kept in the spool: {label}; `rhodb runs recover` inserts it once the warehouse can be written")
     for label, error in report.failed.items():

@@ -142,6 +142,7 @@ def test_the_same_seed_gives_identical_numbers_and_another_seed_others(finished,
 def test_adapters_are_saved_where_the_row_says(finished):
     db, _, _ = finished
     paths = [Path(p) for (p,) in query(db, "SELECT adapter_path FROM alignment_runs")]
+    assert {p.parent for p in paths} == {db.parent / "adapters"}
     assert all((p / "adapters.safetensors").is_file() and (p / "adapter_config.json").is_file() for p in paths)
 
 
