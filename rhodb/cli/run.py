@@ -213,7 +213,7 @@ def _print_plan(session: "Session", db: str | None, *, json: bool) -> None:
         {
             "cell": cell.label,
             "state": status.state if status else "new",
-            "seconds": 0.0 if status and status.state == "done" else round(cell.work * rate, 1),
+            "seconds": 0.0 if status and status.state == "done" else round(cell.work * rate, 3),
             "config_hash": cell.identity.config_hash[:12],
         }
         for cell, status in zip(session.cells, statuses, strict=True)
