@@ -385,6 +385,43 @@ class StressResponseRow:
     seconds: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckpointScoreRow:
+    """A score of an alignment run on the way, before its last step."""
+
+    table: Literal["checkpoint_scores"] = "checkpoint_scores"
+    step: int
+    """Micro-batches done."""
+    epochs: float
+    """Passes over the SFT texts done."""
+    behavior: str
+    metric: str
+    split: str
+    value: float
+    se: float | None
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedAnswerRow:
+    """The answer to a generation probe."""
+
+    table: Literal["generated_answers"] = "generated_answers"
+    behavior: str
+    """reasoning or overrefusal."""
+    probe_key: str
+    variant: str
+    """`clean` or `flattered` for a problem, `question` for a benign question."""
+    split: str
+    response: str
+    success: bool
+    """The problem was solved; the question was refused."""
+    rule: str
+    """What decided: how the number was found, or which rule of the refusal judge."""
+    tokens: int
+    seconds: float
+
+
 FamilyRow = (
     FreezeRow
     | Cf90Row
@@ -397,6 +434,8 @@ FamilyRow = (
     | FidelityCategoryRow
     | StressRow
     | StressResponseRow
+    | CheckpointScoreRow
+    | GeneratedAnswerRow
 )
 """A row of an experiment's own table. Its field `table` names the table, the other fields are its columns."""
 

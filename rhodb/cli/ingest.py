@@ -35,8 +35,7 @@ def ingest(
         str | None,
         typer.Option(
             metavar="keep|replace",
-            help="When a changed file has other results for a run: keep the old ones, "
-            "or replace them.  [default: keep them and report a conflict]",
+            help="A changed file has other results for a run: keep the old ones, or replace them.  [default: refuse it]",
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Write nothing if anything is broken.")] = False,

@@ -85,8 +85,8 @@ def ingest(
     """Read files and folders into the warehouse.
 
     A broken file or a conflict does not stop the others; with `strict` it does, and nothing is written.
-    `on_conflict`: what happens when a changed file has other results for a run: `report` and `keep` keep the
-    old ones (and `report` counts as a problem), `replace` takes the new ones.
+    `on_conflict`: what happens when a changed file has other results for a run: `report` refuses the file,
+    `keep` keeps the old results and takes the file's other runs, `replace` takes the new results.
     """
     report = IngestReport()
     candidates = iter(list(find(paths)))
@@ -117,13 +117,14 @@ def _write_group(
     writer = Writer(connection, policy)
     started = time.monotonic()
     for candidate in candidates:
-        report.files.append(_one_file(connection, writer, candidate))
+        report.files.append(ingest_file(connection, writer, candidate))
         if seconds is not None and time.monotonic() - started > seconds:
             return True
     return False
 
 
-def _one_file(connection: Connection, writer: Writer, candidate: Candidate) -> FileReport:
+def ingest_file(connection: Connection, writer: Writer, candidate: Candidate) -> FileReport:
+    """Ingest one file inside the caller's transaction: whole, or not at all and the report says why."""
     report = FileReport(path=candidate.path, status="added")
     try:
         contents = load(candidate)
@@ -141,9 +142,14 @@ def _one_file(connection: Connection, writer: Writer, candidate: Candidate) -> F
             return report
         report.format = format_.name
         reading = read_format(format_, value, candidate.path.stem)
+        _describe(report, reading)
         with _whole(connection, writer):
             writer.write(contents, reading, report)
-        _describe(report, reading)
+            if report.conflicts and writer.policy == "report":
+                raise _Stop
+    except _Stop:
+        report.status, report.reason = "conflict", "a run of this file has other results than before"
+        report.added = report.already = report.completed = report.repeated = 0
     except FormatError as error:
         report.status = "broken" if candidate.must_fit or report.format else "passed over"
         report.reason, report.json_path = error.reason, f"${error.path}" if error.path else None
@@ -162,8 +168,6 @@ def _whole(connection: Connection, writer: Writer) -> Iterator[None]:
 
 
 def _describe(report: FileReport, reading: Reading) -> None:
-    if report.conflicts and report.status == "added":
-        report.status = "conflict"
     report.failed_runs = [f"{run.place}: {run.error}" for run in reading.runs if run.error is not None]
     report.missing = sum(run.missing for run in reading.runs)
     report.extra = len(reading.extra) + sum(len(run.extra) for run in reading.runs)
