@@ -7,7 +7,7 @@ configuration. Two strata are compared only if they differ in exactly one of con
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,18 +135,18 @@ def is_missing(value: float | None) -> bool:
 def stratum_of(row: Mapping[str, Any]) -> Stratum:
     """The stratum of a row: its configuration's JSON without seed and arm, null values left out."""
     margin = None if is_missing(row["margin"]) else float(row["margin"])
-    settings = sorted(
-        (key, value)
-        for key, value in _flatten(json.loads(row["config"]))
-        if key.rpartition(".")[2] not in ARM_KEYS | SEED_KEYS
-    )
     return Stratum(
         kind=row["kind"],
         model=row["model"],
         model_fingerprint=row["model_fingerprint"],
         arm=Arm.of(row["condition"], float(row["rho_weight"]), margin),
-        settings=tuple(settings),
+        settings=settings_of(json.loads(row["config"]), skip=ARM_KEYS | SEED_KEYS),
     )
+
+
+def settings_of(config: Mapping[str, Any], *, skip: Set[str]) -> tuple[tuple[str, str], ...]:
+    """Flattened keys and canonical JSON of the values, sorted; nulls and the keys in `skip` are left out."""
+    return tuple(sorted((key, value) for key, value in _flatten(config) if key.rpartition(".")[2] not in skip))
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

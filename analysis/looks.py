@@ -1,0 +1,140 @@
+"""From a detector's look at the data to a finding: correction over all looks of the call, verdict, sentence."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from analysis.findings import Estimate, Evidence, Finding, Group, Robustness, Test, Verdict, correct
+from analysis.query import Query
+from analysis.stats.results import Array, no_estimate
+from analysis.study import StudyOptions
+from analysis.verdicts import p_text, unit_of
+
+RULE = (
+    "supported: adjusted p at most alpha; suggestive: only the unadjusted p is; not enough data: no test, or one that "
+    "cannot reach alpha with so few seeds; artefact and degenerate: the data, not the models, make the pattern"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """One question put to the data, before the tests of the call are corrected together."""
+
+    detector: str
+    about: Mapping[str, str]
+    what: str
+    """The observation, as the beginning of a sentence; without p and verdict."""
+    effect: Estimate
+    test: Test
+    method: str
+    reference: str
+    groups: tuple[Group, ...] = ()
+    more: tuple[Test, ...] = ()
+    """Tests that are reported beside the first and not judged."""
+    runs: tuple[str, ...] = ()
+    unit: str = ""
+    fixed: Verdict | None = None
+    """artefact, degenerate or not enough data, decided by the data's design and not by a p."""
+    why: str = ""
+    """Why the verdict is fixed."""
+    notes: tuple[str, ...] = ()
+    robustness: Robustness | None = None
+    needed: str = ""
+    """What it would take, where the data are too few."""
+    drawing: Mapping[str, object] = field(default_factory=dict)
+
+
+def group(label: str, seeds: Sequence[int], values: Array) -> Group:
+    """A group of the findings from a sample."""
+    return Group(
+        label=label,
+        seeds=tuple(int(seed) for seed in seeds),
+        values=tuple(float(value) for value in values),
+        mean=float(np.mean(values)) if len(values) else None,
+        sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+    )
+
+
+def judged(looks: Sequence[Look], options: StudyOptions, query: Query) -> tuple[tuple[Finding, ...], int]:
+    """Findings in the order of the looks, and over how many tests p was adjusted."""
+    countable = [_silent(look.test) if look.fixed else look.test for look in looks]
+    tests = correct(countable, options.correction)
+    count = sum(test.p is not None for test in tests)
+    findings = tuple(
+        _finding(number, look, test, options, count, query)
+        for number, (look, test) in enumerate(zip(looks, tests, strict=True), 1)
+    )
+    return findings, count
+
+
+def _silent(test: Test) -> Test:
+    """A test that is not counted: its verdict does not rest on p."""
+    return Test(statistic=test.statistic, p=None, n=test.n, method=test.method, status=test.status, floor=test.floor)
+
+
+def verdict_of(look: Look, test: Test, alpha: float) -> Verdict:
+    """See RULE."""
+    if look.fixed is not None:
+        return look.fixed
+    if test.status == "degenerate":
+        return "degenerate"
+    if test.p is None or test.p_adjusted is None:
+        return "not enough data"
+    if test.p_adjusted <= alpha:
+        return "supported"
+    if test.floor is not None and test.floor > alpha:
+        return "not enough data"
+    return "suggestive" if test.p <= alpha else "not supported"
+
+
+def _finding(number: int, look: Look, test: Test, options: StudyOptions, count: int, query: Query) -> Finding:
+    verdict = verdict_of(look, test, options.alpha)
+    return Finding(
+        number=number,
+        about={"detector": look.detector, **look.about},
+        unit=look.unit,
+        groups=look.groups,
+        effect=look.effect,
+        standardised=no_estimate("not enough data", "not standardised", look.effect.n),
+        tests=(test, *look.more),
+        robustness=look.robustness,
+        verdict=verdict,
+        sentence=_sentence(look, test, verdict, options, count),
+        notes=look.notes,
+        evidence=Evidence(query=query, runs=look.runs, method=look.method, reference=look.reference),
+    )
+
+
+def _sentence(look: Look, test: Test, verdict: Verdict, options: StudyOptions, count: int) -> str:
+    parts = [f"{verdict.capitalize()}: {look.what}"]
+    if test.p is not None and test.p_adjusted is not None:
+        floor = test.floor is not None and abs(test.p - test.floor) < 1e-12
+        smallest = ", the smallest possible" if floor else ""
+        by = "unadjusted" if options.correction == "none" else f"{p_text(test.p_adjusted)} by {options.correction}"
+        parts.append(f"p = {p_text(test.p)}{smallest} ({by} over {count} looks), n = {test.n}")
+    if look.why:
+        parts.append(look.why)
+    if verdict == "not enough data" and look.needed:
+        parts.append(look.needed)
+    return "; ".join(parts) + "."
+
+
+def interval_text(estimate: Estimate, unit: str = "") -> str:
+    """A number with its interval in brackets and its unit."""
+    if estimate.value is None:
+        return "none"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3g} (no interval){' ' + unit if unit else ''}"
+    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]{' ' + unit if unit else ''}"
+
+
+def metric_unit(metric: str, quantity: str) -> tuple[str, str]:
+    """The name of what is measured (Δ of a metric) and its unit."""
+    return ("Δ " if quantity == "delta" else "") + metric, unit_of(metric)
+
+
+def rising(values: Sequence[float]) -> bool:
+    """Whether no step goes down."""
+    return all(later >= earlier for earlier, later in pairwise(values))

@@ -1,0 +1,302 @@
+"""The design gate of the detectors: rows become sheets (one stratum: seeds x behaviors) and designs.
+
+A sheet holds runs that agree in everything but seed. A design is a set of sheets of one model and one
+configuration that differ only in condition, λ and γ. What breaks a design is split or left out and named.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.stats.results import Array
+from analysis.strata import ARM_KEYS, SEED_KEYS, Arm, is_missing, settings_of
+from rhodb.vocabulary import BEHAVIORS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_RANK = {behavior: i for i, behavior in enumerate(BEHAVIORS)}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sheet:
+    """One stratum. `values` is Δ (the score where no run has a baseline): seeds x behaviors, NaN where missing."""
+
+    model: str
+    arm: Arm
+    settings: tuple[tuple[str, str], ...]
+    experiment: str
+    """Experiments that the runs stem from, where they had to be told apart; else empty."""
+    metric: str
+    split: str
+    quantity: str
+    """delta or value."""
+    seeds: tuple[int, ...]
+    seeds_known: bool
+    behaviors: tuple[str, ...]
+    values: Array
+    baselines: Array
+    runs: tuple[str, ...]
+    baseline_runs: tuple[str | None, ...]
+
+    @property
+    def label(self) -> str:
+        arm = self.arm
+        parts = [arm.condition]
+        if arm.rho_weight is not None:
+            parts.append(f"λ={arm.rho_weight:g}")
+        if arm.rho_weight:
+            parts.append("γ=unknown" if arm.margin is None else f"γ={arm.margin:g}")
+        return " ".join([*parts, *([f"({self.experiment})"] if self.experiment else [])])
+
+    @property
+    def dose(self) -> float:
+        """λ; sft-only is dose 0."""
+        return self.arm.rho_weight or 0.0
+
+    def column(self, behavior: str) -> Array:
+        """The values of a behavior, NaN where a run lacks it."""
+        return self.values[:, self.behaviors.index(behavior)]
+
+    def sample(self, behavior: str) -> tuple[Array, tuple[int, ...], tuple[str, ...]]:
+        """Values, seeds and runs that have the behavior."""
+        if behavior not in self.behaviors:
+            return np.empty(0), (), ()
+        column = self.column(behavior)
+        there = np.flatnonzero(~np.isnan(column))
+        return column[there], tuple(self.seeds[i] for i in there), tuple(self.runs[i] for i in there)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Design:
+    """Sheets of one model that agree in all settings: any two differ in condition, λ or γ."""
+
+    model: str
+    sheets: tuple[Sheet, ...]
+
+    @property
+    def metric(self) -> str:
+        return self.sheets[0].metric
+
+    def ladders(self) -> list[list[Sheet]]:
+        """Dose series of rho-guided sheets by γ, from λ = 0 (sft-only stands in for it); at least two doses."""
+        guided: dict[float | None, dict[float, Sheet]] = defaultdict(dict)
+        zero = None
+        for sheet in self.sheets:
+            if sheet.arm.condition == "rho-guided" and sheet.dose:
+                guided[sheet.arm.margin].setdefault(sheet.dose, sheet)
+            elif zero is None or sheet.arm.condition == "sft-only":
+                zero = sheet if sheet.dose == 0 and sheet.arm.condition in ("sft-only", "rho-guided") else zero
+        ladders = []
+        for _, doses in sorted(guided.items(), key=lambda item: (item[0] is None, item[0] or 0.0)):
+            start = [] if zero is None else [zero]
+            ladder = [*start, *(doses[dose] for dose in sorted(doses))]
+            if len(ladder) > 1:
+                ladders.append(ladder)
+        return ladders
+
+    def ablations(self) -> list[list[Sheet]]:
+        """Sheets of different conditions at one λ and γ (sft-only belongs to all); at least two conditions."""
+        groups: dict[tuple[float | None, float | None], list[Sheet]] = defaultdict(list)
+        plain = [sheet for sheet in self.sheets if sheet.arm.condition == "sft-only"]
+        for sheet in self.sheets:
+            if sheet.arm.condition != "sft-only" and sheet.dose:
+                groups[sheet.arm.rho_weight, sheet.arm.margin].append(sheet)
+        made = [[*plain[:1], *group] for group in groups.values()]
+        return [group for group in made if len({sheet.arm.condition for sheet in group}) > 2]
+
+    def pairs(self) -> list[tuple[Sheet, Sheet]]:
+        """Sheets that differ in exactly one axis."""
+        return [(a, b) for a, b in combinations(self.sheets, 2) if a.arm.differences(b.arm) == 1]
+
+
+@dataclass(kw_only=True)
+class Panel:
+    """Everything the gate let through, and what it did."""
+
+    designs: list[Design] = field(default_factory=list)
+    sheets: list[Sheet] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    copies: list[tuple[str, str]] = field(default_factory=list)
+    """Pairs of runs with exactly the same scores under the same identity."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    uuid: str
+    model: str
+    fingerprint: str
+    seed: int
+    seed_known: bool
+    experiment: str
+    arm: Arm
+    settings: tuple[tuple[str, str], ...]
+    baseline: str | None
+    scores: Mapping[str, tuple[float, float]]
+    """Behavior -> (value, baseline value or NaN)."""
+
+
+def panels(frame: "pd.DataFrame") -> Panel:
+    """Sheets and designs of the alignment runs in the frame; one metric at a time, in the order of the rows."""
+    whole = Panel()
+    rows = frame[frame["kind"] == "alignment"]
+    missing = int(rows["value"].isna().sum())
+    if missing:
+        whole.messages.append(f"{missing} rows without a value are left out")
+        rows = rows[rows["value"].notna()]
+    for (metric, split), part in rows.groupby(["metric", "split"], sort=True):
+        buckets: dict[tuple[str, str], list[_Run]] = defaultdict(list)
+        for run in _runs(part):
+            buckets[run.model, run.fingerprint].append(run)
+        for bucket in buckets.values():
+            for peers in _same_settings(bucket):
+                _add_designs(whole, peers, str(metric), str(split))
+    return whole
+
+
+def _runs(part: "pd.DataFrame") -> list[_Run]:
+    columns = ["run", "model", "model_fingerprint", "seed", "seed_known", "experiment", "config", "condition",
+               "rho_weight", "margin", "baseline", "behavior", "value", "baseline_value"]  # fmt: skip
+    heads: dict[str, tuple[Any, ...]] = {}
+    scores: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
+    for row in zip(*(part[column].tolist() for column in columns), strict=True):
+        uuid, behavior, value, base = row[0], row[11], row[12], row[13]
+        heads.setdefault(uuid, row)
+        scores[uuid][behavior] = (value, np.nan if base is None else base)
+    known: dict[str, tuple[tuple[str, str], ...]] = {}
+    made = []
+    for uuid, row in heads.items():
+        config = row[6]
+        if config not in known:
+            known[config] = settings_of(json.loads(config), skip=ARM_KEYS | SEED_KEYS)
+        margin = None if is_missing(row[9]) else float(row[9])
+        weight = 0.0 if is_missing(row[8]) else float(row[8])
+        made.append(
+            _Run(
+                uuid=uuid, model=row[1], fingerprint=row[2], seed=int(row[3]), seed_known=bool(row[4]),
+                experiment=row[5] if isinstance(row[5], str) else "",
+                arm=Arm.of(row[7], weight, margin), settings=known[config],
+                baseline=row[10] if isinstance(row[10], str) else None, scores=scores[uuid],
+            )
+        )  # fmt: skip
+    return made
+
+
+def _same_settings(runs: Sequence[_Run]) -> list[list[_Run]]:
+    """Runs that agree in every setting that all of them state."""
+    distinct = {run.settings for run in runs}
+    shared = set.intersection(*({key for key, _ in settings} for settings in distinct))
+    keys = {s: tuple(value for key, value in s if key in shared) for s in distinct}
+    groups: dict[tuple[str, ...], list[_Run]] = defaultdict(list)
+    for run in runs:
+        groups[keys[run.settings]].append(run)
+    return list(groups.values())
+
+
+def _add_designs(whole: Panel, runs: Sequence[_Run], metric: str, split: str) -> None:
+    runs = _without_copies(runs, whole)
+    cells: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+    for run in runs:
+        cells[run.settings, run.arm, run.seed].add(run.uuid)
+    repeated = any(len(found) > 1 for found in cells.values())
+    for name, members in _experiments(runs) if repeated else [("", list(runs))]:
+        if repeated:
+            whole.messages.append(f"{members[0].model}: runs of {name} are a stratum of their own (seeds repeat)")
+        strata: dict[tuple[Any, ...], list[_Run]] = defaultdict(list)
+        for run in members:
+            strata[run.settings, run.arm].append(run)
+        sheets = [s for group in strata.values() if (s := _sheet(group, name, metric, split, whole))]
+        whole.sheets += sheets
+        whole.designs += _designs(sheets)
+
+
+def _without_copies(runs: Sequence[_Run], whole: Panel) -> list[_Run]:
+    seen: dict[tuple[Any, ...], str] = {}
+    kept = []
+    for run in runs:
+        key = (run.settings, run.arm, run.seed, tuple(sorted((b, v) for b, (v, _) in run.scores.items())))
+        if key in seen:
+            whole.copies.append((run.uuid, seen[key]))
+            whole.messages.append(f"run {run.uuid[:8]} copies {seen[key][:8]}: counted once")
+        else:
+            seen[key] = run.uuid
+            kept.append(run)
+    return kept
+
+
+def _experiments(runs: Sequence[_Run]) -> list[tuple[str, list[_Run]]]:
+    """Runs by experiment; experiments with the same arms and disjoint seeds are parts of one."""
+    parts: dict[str, list[_Run]] = defaultdict(list)
+    for run in runs:
+        parts[run.experiment].append(run)
+    merged: list[tuple[list[str], list[_Run]]] = []
+    for name, members in parts.items():
+        arms, seeds = {run.arm for run in members}, {run.seed for run in members}
+        for names, others in merged:
+            if {run.arm for run in others} == arms and not seeds & {run.seed for run in others}:
+                names.append(name)
+                others += members
+                break
+        else:
+            merged.append(([name], list(members)))
+    return [(" + ".join(_short(name) for name in names), members) for names, members in merged]
+
+
+def _short(name: str) -> str:
+    """A name fit for a label: long ones keep both ends."""
+    if not name:
+        return "unnamed experiment"
+    return name if len(name) <= 32 else f"{name[:18]}…{name[-12:]}"
+
+
+def _sheet(runs: Sequence[_Run], experiment: str, metric: str, split: str, whole: Panel) -> Sheet | None:
+    by_seed: dict[int, list[_Run]] = defaultdict(list)
+    for run in runs:
+        by_seed[run.seed].append(run)
+    twice = sorted(seed for seed, found in by_seed.items() if len(found) > 1)
+    if twice:
+        seeds = ", ".join(map(str, twice))
+        whole.messages.append(
+            f"{runs[0].model} {runs[0].arm.condition}: seeds {seeds} were measured more than once with different "
+            "results and nothing tells the runs apart: left out"
+        )
+    kept = [found[0] for seed, found in sorted(by_seed.items()) if len(found) == 1]
+    if not kept:
+        return None
+    behaviors = sorted({b for run in kept for b in run.scores}, key=lambda b: _RANK.get(b, 99))
+    empty = (np.nan, np.nan)
+    cube = np.array([[run.scores.get(b, empty) for b in behaviors] for run in kept], dtype=np.float64)
+    values, baselines = cube[:, :, 0], cube[:, :, 1]
+    delta = bool(np.isfinite(baselines[np.isfinite(values)]).any())
+    return Sheet(
+        model=kept[0].model, arm=kept[0].arm, settings=kept[0].settings, experiment=experiment, metric=metric,
+        split=split, quantity="delta" if delta else "value", seeds=tuple(run.seed for run in kept),
+        seeds_known=all(run.seed_known for run in kept), behaviors=tuple(behaviors),
+        values=values - baselines if delta else values, baselines=baselines,
+        runs=tuple(run.uuid for run in kept), baseline_runs=tuple(run.baseline for run in kept),
+    )  # fmt: skip
+
+
+def _designs(sheets: Sequence[Sheet]) -> list[Design]:
+    """One design for each full configuration of the guided sheets, with what agrees with it from other conditions."""
+    guided = [s for s in sheets if s.arm.condition == "rho-guided"] or list(sheets)
+    designs = []
+    for settings in dict.fromkeys(sheet.settings for sheet in guided):
+        anchor = dict(settings)
+        members = [
+            sheet
+            for sheet in sheets
+            if sheet.settings == settings
+            or (
+                sheet.arm.condition != guided[0].arm.condition
+                and all(anchor.get(key, value) == value for key, value in sheet.settings)
+            )
+        ]
+        members.sort(key=lambda s: (s.arm.condition, s.dose, s.arm.margin or 0.0))
+        designs.append(Design(model=sheets[0].model, sheets=tuple(members)))
+    return designs
