@@ -3,6 +3,7 @@
     import rhodb
     wh = rhodb.open("results/master.db")
     wh.query("SELECT condition, count(*) AS runs FROM v_alignment GROUP BY condition")
+    wh.scores(kind="alignment", metric="gap", split="eval")
 
 Importing this package loads nothing heavy; `open` brings SQLAlchemy with it when it is first called.
 """

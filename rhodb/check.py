@@ -50,7 +50,7 @@ def _sql(wh: Warehouse, statement: str) -> str:
 
 def _integrity(wh: Warehouse) -> Iterator[Problem]:
     try:
-        found = [str(row["integrity_check"]) for row in wh.query("PRAGMA integrity_check")]
+        found = [str(row["integrity_check"]) for row in wh.rows("PRAGMA integrity_check")]
     except DatabaseError as error:
         found = [str(error)]  # damaged so badly that even the check stops
     for what in found:
@@ -64,10 +64,10 @@ def _integrity(wh: Warehouse) -> Iterator[Problem]:
 
 def _foreign_keys(wh: Warehouse) -> Iterator[Problem]:
     broken: dict[tuple[str, str, int], int] = defaultdict(int)
-    for row in wh.query("PRAGMA foreign_key_check"):
+    for row in wh.rows("PRAGMA foreign_key_check"):
         broken[row["table"], row["parent"], row["fkid"]] += 1
     for (table, parent, key), n in broken.items():
-        link = next(r for r in wh.query(f"PRAGMA foreign_key_list({table})") if r["id"] == key)
+        link = next(r for r in wh.rows(f"PRAGMA foreign_key_list({table})") if r["id"] == key)
         yield Problem(
             check="foreign keys",
             what=f"{n} rows of {table} point to rows of {parent} that do not exist",
@@ -124,7 +124,7 @@ RUN_TABLES = (
 
 def _states(wh: Warehouse) -> Iterator[Problem]:
     for what, sql, anew in STATE_CHECKS:
-        for row in wh.query(sql):
+        for row in wh.rows(sql):
             fix = "run the experiment's command again (`rhodb runs recover` first, if its outcome is spooled)"
             yield Problem(
                 check="states", what=f"run {row['uuid']} {what}", fix=_reset(wh, row["uuid"]) if anew else fix
@@ -142,7 +142,7 @@ def _reset(wh: Warehouse, uuid: str) -> str:
 
 
 def _hashes(wh: Warehouse) -> Iterator[Problem]:
-    for row in wh.query("SELECT uuid, config, config_hash FROM runs"):
+    for row in wh.rows("SELECT uuid, config, config_hash FROM runs"):
         if digest(row["config"]) != row["config_hash"]:
             yield Problem(
                 check="configurations",
@@ -155,7 +155,7 @@ def _hashes(wh: Warehouse) -> Iterator[Problem]:
 
 def _abandoned(wh: Warehouse) -> Iterator[Problem]:
     sql = "SELECT uuid, host, pid, process_started, heartbeat_at FROM runs WHERE state = 'running'"
-    for row in wh.query(sql):
+    for row in wh.rows(sql):
         known = None not in (row["host"], row["pid"], row["process_started"])
         owner = Owner(host=row["host"], pid=row["pid"], process_started=row["process_started"]) if known else None
         if is_dead(owner, row["heartbeat_at"]):
@@ -181,8 +181,8 @@ def _metrics(wh: Warehouse) -> Iterator[Problem]:
         "SELECT id, uuid FROM runs WHERE state = 'done' "
         "AND EXISTS (SELECT 1 FROM probe_scores WHERE run_id = runs.id) ORDER BY id"
     )
-    for run in wh.query(sql):
-        for row in wh.query(saved_query("check_recomputed"), run_id=run["id"], tolerance=TOLERANCE):
+    for run in wh.rows(sql):
+        for row in wh.rows(saved_query("check_recomputed"), run_id=run["id"], tolerance=TOLERANCE):
             yield Problem(
                 check="metrics",
                 what=f"run {run['uuid']}: {row['behavior']} {row['metric']} ({row['split']}) is stored as "

@@ -145,6 +145,6 @@ def insert_values(wh: Warehouse, values: Sequence[PublishedValue]) -> Copied:
 
 def is_current(wh: Warehouse, values: Sequence[PublishedValue]) -> bool:
     """Whether a warehouse holds all these values already. Only reads."""
-    rows = wh.query(f"SELECT {', '.join(COLUMNS)} FROM published_values")
+    rows = wh.rows(f"SELECT {', '.join(COLUMNS)} FROM published_values")
     present = {(row["source"], row["key"]): row for row in rows}
     return all(present.get((value.source, value.key)) == asdict(value) for value in values)

@@ -34,7 +34,7 @@ def list_runs(
             raise UnknownNameError(what, value, choices)
     if limit < 1:
         raise InputError(f"limit must be >= 1, got {limit}")
-    return wh.query(
+    return wh.rows(
         saved_query("runs"), kind=kind, state=state, model=model, condition=condition, seed=seed, limit=limit
     )
 
@@ -46,7 +46,7 @@ def resolve_run(wh: Warehouse, prefix: str) -> str:
         raise InputError(f"{prefix!r} is not the beginning of a run's uuid: give at least 4 of its characters")
     found = [
         row["uuid"]
-        for row in wh.query(
+        for row in wh.rows(
             "SELECT uuid FROM runs WHERE uuid >= :low AND uuid < :high ORDER BY uuid LIMIT 4",
             low=prefix,
             high=prefix + "g",
@@ -76,11 +76,11 @@ class RunDetails:
 def show_run(wh: Warehouse, prefix: str) -> RunDetails:
     """Everything about the run whose uuid begins with the prefix."""
     uuid = resolve_run(wh, prefix)
-    run = wh.query(saved_query("run"), uuid=uuid)[0]
+    run = wh.rows(saved_query("run"), uuid=uuid)[0]
     table = FAMILY_TABLES.get(run["kind"])
-    family = wh.query(f"SELECT * FROM {table} WHERE run_id = :id", id=run["id"]) if table else []
+    family = wh.rows(f"SELECT * FROM {table} WHERE run_id = :id", id=run["id"]) if table else []
     counts = {
-        table: int(wh.query(f"SELECT count(*) AS n FROM {table} WHERE run_id = :id", id=run["id"])[0]["n"])
+        table: int(wh.rows(f"SELECT count(*) AS n FROM {table} WHERE run_id = :id", id=run["id"])[0]["n"])
         for table in ("probe_scores", "train_steps")
     }
     for column in ("config", "versions", "notes", "extra"):
@@ -89,8 +89,8 @@ def show_run(wh: Warehouse, prefix: str) -> RunDetails:
     return RunDetails(
         run={key: value for key, value in run.items() if key not in hidden},
         family={key: value for key, value in family[0].items() if key != "run_id"} if family else {},
-        scores=wh.query(saved_query("run_scores"), uuid=uuid),
-        probe_sets=wh.query(saved_query("run_probe_sets"), uuid=uuid),
+        scores=wh.rows(saved_query("run_scores"), uuid=uuid),
+        probe_sets=wh.rows(saved_query("run_probe_sets"), uuid=uuid),
         counts=counts,
     )
 
@@ -124,7 +124,7 @@ def diff_runs(wh: Warehouse, a: str, b: str) -> RunDiff:
         b=uuids[1],
         settings=_differences(*settings),
         provenance=_differences(*provenance),
-        scores=wh.query(saved_query("score_diff"), a=uuids[0], b=uuids[1]),
+        scores=wh.rows(saved_query("score_diff"), a=uuids[0], b=uuids[1]),
     )
 
 

@@ -15,7 +15,7 @@ def run_deltas(warehouse: Warehouse, uuids: list[str], metric: str = HEADLINE_ME
     Shows the eval split, or split `none` where the runs did not split their probes. SD is None for one seed.
     """
     sql = saved_query("run_deltas")
-    rows = [row for uuid in uuids for row in warehouse.query(sql, uuid=uuid, metric=metric)]
+    rows = [row for uuid in uuids for row in warehouse.rows(sql, uuid=uuid, metric=metric)]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((arm_label(row), row["behavior"]), []).append(row)
@@ -36,7 +36,7 @@ def run_deltas(warehouse: Warehouse, uuids: list[str], metric: str = HEADLINE_ME
 def truncated_texts(warehouse: Warehouse, uuids: list[str]) -> tuple[int, int]:
     """(scored texts cut at the length limit, scored texts) over these runs."""
     sql = saved_query("run_truncation")
-    counts = [row for uuid in uuids for row in warehouse.query(sql, uuid=uuid)]
+    counts = [row for uuid in uuids for row in warehouse.rows(sql, uuid=uuid)]
     return sum(row["truncated"] for row in counts), sum(row["texts"] for row in counts)
 
 

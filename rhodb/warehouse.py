@@ -182,14 +182,14 @@ class Warehouse:
                     ) from error
                 time.sleep(RETRY_S)
 
-    def query(self, sql: str, **params: Any) -> list[dict[str, Any]]:
-        """Rows of a SELECT as dicts. Parameters are named: `wh.query("... WHERE seed = :seed", seed=42)`."""
+    def rows(self, sql: str, **params: Any) -> list[dict[str, Any]]:
+        """Rows of a SELECT as dicts. Parameters are named: `wh.rows("... WHERE seed = :seed", seed=42)`."""
         with self.read() as connection:
             result = self._execute(connection, sql, params)
             return [dict(row) for row in result.mappings()]
 
-    def frame(self, sql: str, **params: Any) -> "pd.DataFrame":
-        """The rows of a SELECT as a pandas DataFrame."""
+    def query(self, sql: str, **params: Any) -> "pd.DataFrame":
+        """The rows of a SELECT as a DataFrame: `wh.query("SELECT * FROM runs WHERE seed = :seed", seed=42)`."""
         import pandas as pd
 
         with self.read() as connection:
@@ -197,6 +197,20 @@ class Warehouse:
             # The driver's plain tuples: SQLAlchemy's rows take pandas twice as long.
             rows = result.cursor.fetchall() if result.cursor is not None else []
             return pd.DataFrame.from_records(rows, columns=list(result.keys()))
+
+    frame = query
+
+    def scores(self, **conditions: Any) -> "pd.DataFrame":
+        """Every score of finished runs, tidy; see `rhodb.tidy.scores` for the conditions."""
+        from rhodb.tidy import scores
+
+        return scores(self, **conditions)
+
+    def runs(self, **conditions: Any) -> "pd.DataFrame":
+        """One row a run, with the settings of its experiment; see `rhodb.tidy.runs` for the conditions."""
+        from rhodb.tidy import runs
+
+        return runs(self, **conditions)
 
     def _execute(self, connection: Connection, sql: str, params: dict[str, Any]) -> CursorResult[Any]:
         try:

@@ -125,7 +125,7 @@ def _warehouse(db: str | None) -> Iterator[Finding]:
         yield Finding(what="warehouse", state="ok", found=f"{locate(db)} does not exist yet: the first run makes it")
         return
     with warehouse:
-        states = {row["state"]: row["n"] for row in warehouse.query(saved_query("run_states"))}
+        states = {row["state"]: row["n"] for row in warehouse.rows(saved_query("run_states"))}
         found = f"{warehouse.location}: {sum(states.values())} runs"
         found += "".join(f", {states[state]} {state}" for state in ("failed", "running") if state in states)
         yield Finding(what="warehouse", state="ok", found=f"{found}; `rhodb db check` looks deeper")

@@ -35,7 +35,7 @@ def ingest(
         str | None,
         typer.Option(
             metavar="keep|replace",
-            help="A changed file has other results for a run: keep the old ones, or replace them.  [default: refuse it]",
+            help="A changed file has other results for a run: keep the old, or replace them.  [default: refuse]",
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Write nothing if anything is broken.")] = False,

@@ -84,7 +84,7 @@ def test_abandoned_runs_spooled_outcomes_and_missing_baselines_are_found(filled)
 
 def test_a_torn_page_is_found(filled):
     path = filled.location.path
-    page = filled.query("SELECT rootpage FROM sqlite_master WHERE name = 'ix_behavior_scores_behavior_metric_split'")
+    page = filled.rows("SELECT rootpage FROM sqlite_master WHERE name = 'ix_behavior_scores_behavior_metric_split'")
     filled.close()  # moves the write-ahead log into the file
     start = (page[0]["rootpage"] - 1) * 4096
     data = bytearray(path.read_bytes())

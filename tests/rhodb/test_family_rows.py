@@ -92,7 +92,7 @@ def test_family_rows_survive_the_spool_and_are_inserted_whole(wh, kind):
     for row in done.family_rows:
         (stored,) = [
             found
-            for found in wh.query(f"SELECT * FROM {row.table}")
+            for found in wh.rows(f"SELECT * FROM {row.table}")
             if all(found[name] == getattr(row, name) for name in ("position", "prompt_key") if name in found)
         ]
         for field in fields(row):
@@ -101,7 +101,7 @@ def test_family_rows_survive_the_spool_and_are_inserted_whole(wh, kind):
                 assert stored[field.name] == value, field.name
     assert check(wh) == []
     assert show_run(wh, done.uuid).family
-    (wide,) = wh.query(f"SELECT * FROM {SAMPLES[kind][0]}")
+    (wide,) = wh.rows(f"SELECT * FROM {SAMPLES[kind][0]}")
     assert wide["model"] == MODEL.key and wide["seed"] == 1
     if "bias_choice_accuracy_eval" in wide:
         score = "bias_choice_accuracy_eval"

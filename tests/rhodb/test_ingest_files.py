@@ -19,7 +19,7 @@ COUNTS = "SELECT count(*) AS n FROM {}"
 
 
 def count(wh: Warehouse, table: str = "runs") -> int:
-    return wh.query(COUNTS.format(table))[0]["n"]
+    return wh.rows(COUNTS.format(table))[0]["n"]
 
 
 def test_one_file_of_each_format_goes_in(wh, tmp_path):
@@ -27,16 +27,16 @@ def test_one_file_of_each_format_goes_in(wh, tmp_path):
     assert report.problems == [] and {file.status for file in report.files} == {"added"}
     assert report.total("added") == 3 + 6 + 2 + 1 + 1 + 2 + 2 + 1 + 1 + 1
     assert check(wh) == []
-    (stress,) = wh.query("SELECT * FROM v_stress_tests WHERE condition = 'rho-guided'")
+    (stress,) = wh.rows("SELECT * FROM v_stress_tests WHERE condition = 'rho-guided'")
     assert (stress["jailbreak_refusal_rate"], stress["before_jailbreak_refusal_rate"]) == (0.5, 1.0)
-    answers = wh.query("SELECT prompt_key, refused, response FROM stress_responses ORDER BY prompt_key")
+    answers = wh.rows("SELECT prompt_key, refused, response FROM stress_responses ORDER BY prompt_key")
     assert [(row["prompt_key"], row["refused"]) for row in answers] == [("jailbreak/1", 1), ("jailbreak/2", 0)]
-    (hybrid,) = wh.query("SELECT * FROM v_hybrid_sweep")
+    (hybrid,) = wh.rows("SELECT * FROM v_hybrid_sweep")
     assert hybrid["d_factual_truth_corr_none"] == pytest.approx(0.0365)
-    assert wh.query("SELECT phase, seconds FROM hybrid_phases") == [{"phase": "weight_space", "seconds": 12.5}]
-    attacked = wh.query("SELECT scale, before_refusal_auc_none AS before FROM v_attack_defense ORDER BY scale")
+    assert wh.rows("SELECT phase, seconds FROM hybrid_phases") == [{"phase": "weight_space", "seconds": 12.5}]
+    attacked = wh.rows("SELECT scale, before_refusal_auc_none AS before FROM v_attack_defense ORDER BY scale")
     assert [row["before"] for row in attacked] == [0.3, 0.3]
-    merged = wh.query(
+    merged = wh.rows(
         "SELECT d_factual_gap_none AS d, d_toxicity_gap_none AS t FROM v_alignment WHERE seed IN (2, 3) ORDER BY run_id"
     )
     assert [(row["d"], row["t"]) for row in merged if row["d"] is not None] == [
@@ -51,9 +51,9 @@ def test_unknown_keys_are_kept_and_counted(wh, tmp_path):
     value["config"]["note"] = "no-margin control"
     report = ingest(wh, [write_file(tmp_path, SWEEP, value)])
     assert report.total("extra") == 2 + 1 + 1  # rho_weights, the planned doses, has no column either
-    (run,) = wh.query("SELECT extra FROM runs WHERE extra IS NOT NULL")
+    (run,) = wh.rows("SELECT extra FROM runs WHERE extra IS NOT NULL")
     assert json.loads(run["extra"]) == {"gpu temperature": [71, "nan"]}
-    (source,) = wh.query("SELECT extra, runs_read, runs_added FROM sources")
+    (source,) = wh.rows("SELECT extra, runs_read, runs_added FROM sources")
     assert json.loads(source["extra"]) == {
         "lab": "3rd floor", "note": "no-margin control", "rho_weights": [0, 0.2]
     }  # fmt: skip
@@ -63,7 +63,7 @@ def test_unknown_keys_are_kept_and_counted(wh, tmp_path):
 def test_every_run_has_an_address_in_a_file(wh, tmp_path):
     path = write_file(tmp_path, SWEEP, sample(SWEEP))
     ingest(wh, [path])
-    found = wh.query(
+    found = wh.rows(
         "SELECT place, path, sha256 FROM run_sources JOIN sources ON sources.id = source_id ORDER BY place"
     )
     assert [row["place"] for row in found] == ["$.runs[0]", "$.runs[1]", "$.runs[2]"]
@@ -80,7 +80,7 @@ def test_a_merged_file_and_its_parts_are_the_same_runs(wh, tmp_path):
     assert (report.total("added"), report.total("already"), report.total("completed")) == (2, 1, 1)
     # The part lacked a behavior, which the whole brought.
     sql = "SELECT bias_gap_none AS bias FROM v_alignment WHERE rho_weight = 0"
-    assert wh.query(sql) == [{"bias": 0.03}]
+    assert wh.rows(sql) == [{"bias": 0.03}]
 
 
 @pytest.mark.parametrize(("policy", "value"), [("report", 0.61234), ("keep", 0.61234), ("replace", 0.7)])
@@ -95,7 +95,7 @@ def test_a_changed_file_is_a_conflict_and_nothing_changes_silently(wh, tmp_path,
     (conflict,) = report.files[0].conflicts
     assert ("factual gap", 0.61234, 0.7) in conflict.differences and conflict.place == "$.runs[0]"
     assert bool(report.problems) == (policy == "report")
-    (row,) = wh.query("SELECT factual_gap_none AS v, bias_gap_none AS b FROM v_alignment WHERE rho_weight = 0")
+    (row,) = wh.rows("SELECT factual_gap_none AS v, bias_gap_none AS b FROM v_alignment WHERE rho_weight = 0")
     assert row == {"v": value, "b": 0.03}
     assert count(wh, "alignment_runs") == 3 and check(wh) == []
     again = ingest(wh, [path])
@@ -111,7 +111,7 @@ def test_the_same_settings_with_other_results_elsewhere_are_kept_as_a_repeat(wh,
         wh, [write_file(tmp_path, SWEEP, sample(SWEEP)), write_file(tmp_path, "alignment/again.json", other)]
     )
     assert report.problems == [] and report.total("repeated") == 1
-    rows = wh.query("SELECT repeat, factual_gap_none AS v FROM v_alignment WHERE rho_weight = 0 ORDER BY repeat")
+    rows = wh.rows("SELECT repeat, factual_gap_none AS v FROM v_alignment WHERE rho_weight = 0 ORDER BY repeat")
     assert [tuple(row.values()) for row in rows] == [(0, 0.61234), (1, 0.7)]
 
 
@@ -239,7 +239,7 @@ def test_killed_at_any_moment_it_leaves_whole_files_and_the_same_command_goes_on
         process.send_signal(signal.SIGKILL)
         process.wait()
         with Warehouse.open(db) as wh:
-            runs = wh.query("SELECT source_id, count(*) AS n FROM run_sources GROUP BY source_id")
+            runs = wh.rows("SELECT source_id, count(*) AS n FROM run_sources GROUP BY source_id")
             assert all(row["n"] == 100 for row in runs) and check(wh) == []
             assert count(wh, "steering_heatmap") == 100 * count(wh, "sources")
     with Warehouse.open(db) as wh:

@@ -97,7 +97,7 @@ def test_down_to_nothing_and_up_again_on_a_filled_warehouse(tmp_path):
     backups = list(tmp_path.glob("master.backup-*.db"))
     assert len(backups) == 1 and rows_of(backups[0]) == held
     with Warehouse.open(path) as wh:
-        assert wh.query("SELECT * FROM runs") == []
+        assert wh.rows("SELECT * FROM runs") == []
     fill(path)
     for table, rows in rows_of(path).items():
         assert len(rows) == len(held[table]), table
@@ -147,7 +147,7 @@ def test_an_old_warehouse_is_backed_up_upgraded_and_can_go_back(tmp_path, reques
     assert rows_of(path) == held
 
     with Warehouse.open(path) as wh:
-        assert wh.query("SELECT count(*) AS n FROM runs WHERE mood IS NULL") == [{"n": 4}]
+        assert wh.rows("SELECT count(*) AS n FROM runs WHERE mood IS NULL") == [{"n": 4}]
     (backup,) = path.parent.glob("master.backup-0001-*.db")
     assert rows_of(backup) == held
     upgraded = rows_of(path)
@@ -194,4 +194,4 @@ def test_the_alembic_command_works_from_the_repository(tmp_path, monkeypatch):
     monkeypatch.setenv("RHODB_DB", str(tmp_path / "cli.db"))
     command.upgrade(Config(str(root / "alembic.ini")), "head")
     with Warehouse.open(tmp_path / "cli.db", create=False) as wh:
-        assert wh.query("SELECT * FROM runs") == []
+        assert wh.rows("SELECT * FROM runs") == []

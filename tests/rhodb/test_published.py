@@ -80,7 +80,7 @@ def test_copying_again_changes_nothing_and_a_corrected_figure_is_replaced(tmp_pa
         second = read_file(write(tmp_path, HEADER, GOOD.replace("-0.011", "-0.012")))
         assert not is_current(wh, second)
         assert insert_values(wh, second).changed == 1
-        assert [row["value"] for row in wh.query("SELECT value FROM published_values")] == [-0.012]
+        assert [row["value"] for row in wh.rows("SELECT value FROM published_values")] == [-0.012]
 
 
 def test_all_shipped_values_fit_the_schema(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_recomputed_metrics_equal_numpy_and_scipy(wh, decimals, answers, pairs):
         store(wh, [*rows["toxicity"], *rows["bias"]], *records, seed=seed)
         for behavior, own in rows.items():
             for split in ("train", "eval"):
-                found = wh.query(
+                found = wh.rows(
                     "SELECT metric, value, n FROM v_recomputed_scores WHERE behavior = :behavior AND split = :split "
                     "AND run_id = (SELECT id FROM runs WHERE seed = :seed)",
                     behavior=behavior,
@@ -73,8 +73,8 @@ def test_undefined_metrics_have_no_row(wh):
     constant = [ProbeScoreRow(**{**vars(row), "ce": 2.0}) for row in rows]
     store(wh, constant, record, seed=2)
     metrics = "SELECT metric, value FROM v_recomputed_scores WHERE run_id = :run ORDER BY metric"
-    assert wh.query(metrics, run=1) == []
-    assert wh.query(metrics, run=2) == [
+    assert wh.rows(metrics, run=1) == []
+    assert wh.rows(metrics, run=2) == [
         {"metric": "auc", "value": 0.5},
         {"metric": "gap", "value": 0.0},
         {"metric": "pair_accuracy", "value": 0.0},
@@ -82,7 +82,7 @@ def test_undefined_metrics_have_no_row(wh):
 
 
 def test_asking_for_one_run_reads_one_run(wh):
-    plan = wh.query("EXPLAIN QUERY PLAN SELECT * FROM v_recomputed_scores WHERE run_id = 7")
+    plan = wh.rows("EXPLAIN QUERY PLAN SELECT * FROM v_recomputed_scores WHERE run_id = 7")
     reads = [row["detail"] for row in plan if row["detail"].split()[1] in ("scores", "positive")]
     assert reads and all("USING PRIMARY KEY (run_id=?" in read for read in reads), reads
 
@@ -93,5 +93,5 @@ def test_the_metrics_of_the_runners_are_the_same(wh):
     rows = probe_scores(record, np.random.default_rng(3), decimals=2, answers=True)
     store(wh, rows, record)
     expected = {(s.metric, s.split): (s.value, s.n) for s in metrics.behavior_scores("toxicity", rows)}
-    found = wh.query("SELECT * FROM v_recomputed_scores")
+    found = wh.rows("SELECT * FROM v_recomputed_scores")
     assert {(r["metric"], r["split"]): (pytest.approx(r["value"], abs=1e-12), r["n"]) for r in found} == expected

@@ -121,7 +121,7 @@ def test_a_run_takes_its_rows_with_it_but_a_used_probe_stays(filled):
     refuses(filled, "DELETE FROM probes")
     execute(filled, "DELETE FROM runs")
     for table in ("behavior_scores", "probe_scores", "train_steps", "alignment_runs"):
-        assert filled.query(f"SELECT * FROM {table}") == [], table
+        assert filled.rows(f"SELECT * FROM {table}") == [], table
 
 
 def test_views_cannot_be_written(filled):
@@ -134,7 +134,7 @@ def test_v_alignment_is_wide_and_v_scores_tidy(wh):
     insert_outcome(wh, outcome(baseline, value=0.25), {})
     insert_outcome(wh, outcome(identity(7), baseline=baseline, value=0.75), {})
     insert_outcome(wh, outcome(identity(8), value=0.5), {})
-    wide = wh.query(
+    wide = wh.rows(
         "SELECT seed, condition, toxicity_gap_eval AS value, d_toxicity_gap_eval AS delta, bias_gap_eval AS nothing_ "
         "FROM v_alignment ORDER BY seed"
     )
@@ -142,9 +142,9 @@ def test_v_alignment_is_wide_and_v_scores_tidy(wh):
         {"seed": 7, "condition": "rho-guided", "value": 0.75, "delta": 0.5, "nothing_": None},
         {"seed": 8, "condition": "rho-guided", "value": 0.5, "delta": None, "nothing_": None},
     ]
-    tidy = wh.query("SELECT * FROM v_scores WHERE seed = 7")[0]
+    tidy = wh.rows("SELECT * FROM v_scores WHERE seed = 7")[0]
     assert (tidy["baseline_value"], tidy["delta"], tidy["se"], tidy["n"]) == (0.25, 0.5, 0.1, 3)
     assert (tidy["rho_weight"], tidy["margin"]) == (ALIGNMENT.rho_weight, ALIGNMENT.margin)
-    assert wh.query("SELECT delta, condition FROM v_scores WHERE kind = 'baseline'") == [
+    assert wh.rows("SELECT delta, condition FROM v_scores WHERE kind = 'baseline'") == [
         {"delta": None, "condition": None}
     ]

@@ -128,10 +128,10 @@ def test_recovered_runs_equal_runs_inserted_at_once(wh, spool, tmp_path):
 def test_a_child_is_recovered_before_its_baseline(wh, spool):
     spool.write(outcome(identity(1), baseline=BASELINE))
     recover(wh)
-    assert wh.query("SELECT state FROM runs ORDER BY kind") == [{"state": "done"}, {"state": "planned"}]
+    assert wh.rows("SELECT state FROM runs ORDER BY kind") == [{"state": "done"}, {"state": "planned"}]
     spool.write(outcome(BASELINE))
     recover(wh)
-    assert wh.query("SELECT delta FROM v_scores WHERE kind = 'alignment'") == [{"delta": 0.0}]
+    assert wh.rows("SELECT delta FROM v_scores WHERE kind = 'alignment'") == [{"delta": 0.0}]
 
 
 def test_recovering_twice_counts_nothing_twice(wh, spool):
@@ -140,7 +140,7 @@ def test_recovering_twice_counts_nothing_twice(wh, spool):
     spool.write(SAMPLE_PLAIN)
     report = recover(wh)
     assert (report.inserted, report.already) == ((), (SAMPLE_PLAIN.uuid,))
-    assert wh.query("SELECT count(*) AS n FROM behavior_scores") == [{"n": 1}]
+    assert wh.rows("SELECT count(*) AS n FROM behavior_scores") == [{"n": 1}]
 
 
 SAMPLE_PLAIN = outcome(identity(5))

@@ -40,7 +40,7 @@ RUN = run_uuid(identity(1))
 
 
 def state_of(wh: Warehouse, uuid: str) -> tuple[str, int]:
-    row = wh.query("SELECT state, attempt FROM runs WHERE uuid = :uuid", uuid=uuid)[0]
+    row = wh.rows("SELECT state, attempt FROM runs WHERE uuid = :uuid", uuid=uuid)[0]
     return row["state"], row["attempt"]
 
 
@@ -49,8 +49,8 @@ def test_planning_twice_gives_the_same_runs(wh):
     assert plan(wh, MODEL, CELLS) == first
     assert [status.state for status in first] == ["planned"] * 3
     assert [status.uuid for status in first] == [run_uuid(cell.identity) for cell in CELLS]
-    assert wh.query("SELECT count(*) AS n FROM runs") == [{"n": 3}]
-    linked = wh.query(
+    assert wh.rows("SELECT count(*) AS n FROM runs") == [{"n": 3}]
+    linked = wh.rows(
         "SELECT b.uuid FROM runs r JOIN runs b ON b.id = r.baseline_run_id WHERE r.uuid = :uuid", uuid=RUN
     )
     assert linked == [{"uuid": run_uuid(BASELINE)}]
@@ -69,7 +69,7 @@ def test_planning_for_an_unknown_model_is_refused(wh):
     stray = replace(identity(1), model_key="other")
     with pytest.raises(InputError, match="other"):
         plan(wh, MODEL, [PlannedCell(identity=stray, baseline=None)])
-    assert wh.query("SELECT * FROM models") == []
+    assert wh.rows("SELECT * FROM models") == []
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])
@@ -173,7 +173,7 @@ def test_an_outcome_goes_into_an_empty_warehouse_with_everything_it_refers_to(wh
     done = outcome(identity(1), baseline=BASELINE, probe_rows=rows)
     assert insert_outcome(wh, done, {record.fingerprint: record})
     counts = {
-        table: wh.query(f"SELECT count(*) AS n FROM {table}")[0]["n"]
+        table: wh.rows(f"SELECT count(*) AS n FROM {table}")[0]["n"]
         for table in ("models", "probe_sets", "probes", "runs", "run_probe_sets", "probe_scores", "train_steps")
     }
     assert counts == {
@@ -185,10 +185,10 @@ def test_an_outcome_goes_into_an_empty_warehouse_with_everything_it_refers_to(wh
         "probe_scores": 12,
         "train_steps": 1,
     }
-    run = wh.query("SELECT * FROM runs WHERE uuid = :uuid", uuid=done.uuid)[0]
+    run = wh.rows("SELECT * FROM runs WHERE uuid = :uuid", uuid=done.uuid)[0]
     assert run["state"] == "done" and json.loads(run["config"]) == identity(1).config
     assert (run["blas"], run["git_dirty"], run["seconds"]) == ("OpenBLAS 0.3.29", 0, 60.0)
-    stored = wh.query("SELECT side, ce, answer_ce FROM probe_scores ORDER BY probe_id, side")
+    stored = wh.rows("SELECT side, ce, answer_ce FROM probe_scores ORDER BY probe_id, side")
     given = sorted(rows, key=lambda row: (row.probe_key, row.side))
     assert [(r["ce"], r["answer_ce"]) for r in stored] == [(r.ce, r.answer_ce) for r in given]
 
@@ -216,7 +216,7 @@ def test_an_old_failure_does_not_disturb_a_newer_attempt(wh):
     assert not insert_outcome(wh, first, {})
     assert state_of(wh, RUN) == ("running", 2)
     assert insert_outcome(wh, outcome(identity(1), attempt=2), {})
-    row = wh.query("SELECT state, error FROM runs WHERE uuid = :uuid", uuid=RUN)[0]
+    row = wh.rows("SELECT state, error FROM runs WHERE uuid = :uuid", uuid=RUN)[0]
     assert row == {"state": "done", "error": None}
 
 
@@ -231,13 +231,13 @@ def test_an_outcome_that_breaks_a_rule_is_refused_whole(wh, bad, word):
     good = ScoreRow(behavior="bias", metric="gap", split="train", value=1.0, se=None, n=3)
     with pytest.raises(DatabaseError, match=word):
         insert_outcome(wh, outcome(identity(1), scores=[good, *bad]), {})
-    assert wh.query("SELECT * FROM runs") == [] and wh.query("SELECT * FROM behavior_scores") == []
+    assert wh.rows("SELECT * FROM runs") == [] and wh.rows("SELECT * FROM behavior_scores") == []
 
 
 def test_notes_that_are_no_json_are_refused_whole(wh):
     with pytest.raises(DatabaseError, match="not inserted"):
         insert_outcome(wh, replace(outcome(identity(1)), notes={"loss": float("nan")}), {})
-    assert wh.query("SELECT * FROM runs") == [] and wh.query("SELECT * FROM behavior_scores") == []
+    assert wh.rows("SELECT * FROM runs") == [] and wh.rows("SELECT * FROM behavior_scores") == []
 
 
 def test_probes_that_are_not_known_are_refused(wh):
@@ -248,7 +248,7 @@ def test_probes_that_are_not_known_are_refused(wh):
     stray: ProbeScoreRow = replace(rows[0], probe_key="nosuch")
     with pytest.raises(InputError, match="nosuch"):
         insert_outcome(wh, outcome(identity(1), probe_rows=[stray]), {record.fingerprint: record})
-    assert wh.query("SELECT * FROM runs") == []
+    assert wh.rows("SELECT * FROM runs") == []
 
 
 SHARE = """
@@ -275,10 +275,10 @@ def test_eight_processes_make_one_warehouse_and_share_its_runs(tmp_path, python)
     claimed = Counter(int(seed) for output, _ in outputs for seed in output.split())
     assert claimed == Counter(range(40))
     with Warehouse.open(path) as wh:
-        assert wh.query("SELECT count(*) AS n, sum(attempt) AS k FROM runs WHERE state = 'done'") == [
+        assert wh.rows("SELECT count(*) AS n, sum(attempt) AS k FROM runs WHERE state = 'done'") == [
             {"n": 40, "k": 40}
         ]
-        assert wh.query("SELECT count(*) AS n FROM models") == [{"n": 1}]
+        assert wh.rows("SELECT count(*) AS n FROM models") == [{"n": 1}]
 
 
 DIE = """

@@ -18,10 +18,10 @@ from rhodb.warehouse import Warehouse
 
 def test_a_path_with_anything_in_it_works(hostile_path):
     with rhodb.open(hostile_path) as wh:
-        assert wh.query("SELECT count(*) AS n FROM runs") == [{"n": 0}]
+        assert wh.rows("SELECT count(*) AS n FROM runs") == [{"n": 0}]
     assert locate(hostile_path).path.is_file()
     with rhodb.open(hostile_path, create=False, read_only=True) as again:
-        assert again.query("SELECT version_num FROM alembic_version") == [{"version_num": HEAD}]
+        assert again.rows("SELECT version_num FROM alembic_version") == [{"version_num": HEAD}]
 
 
 def test_location_argument_then_environment_then_default(tmp_path, monkeypatch):
@@ -132,7 +132,7 @@ def test_an_empty_file_becomes_a_warehouse(tmp_path):
     path.touch()
     refused(path, "is empty", "rhodb db upgrade", read_only=True)
     with Warehouse.open(path) as wh:
-        assert wh.query("SELECT * FROM v_scores") == []
+        assert wh.rows("SELECT * FROM v_scores") == []
 
 
 AS_NOBODY = """
@@ -149,7 +149,7 @@ if os.getuid() == 0:  # root is not stopped by permissions
 READ = (
     AS_NOBODY
     + """
-print(Warehouse.open(sys.argv[1], read_only=True).query("SELECT 1 AS x"))
+print(Warehouse.open(sys.argv[1], read_only=True).rows("SELECT 1 AS x"))
 """
 )
 OPEN_AND_WRITE = (
@@ -157,7 +157,7 @@ OPEN_AND_WRITE = (
     + """
 try:
     with Warehouse.open(sys.argv[1]) as wh:
-        wh.query("SELECT 1")
+        wh.rows("SELECT 1")
         plan(wh, MODEL, [])
 except DatabaseError as error:
     sys.exit(f"refused: {error}")
@@ -192,7 +192,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(wh):
             "INSERT INTO probe_sets (behavior, name, package, fingerprint) VALUES ('a', 'b', 'c', ?)",
             ("x" * 100_000,),
         )
-    assert wh.query("SELECT * FROM probe_sets") == []
+    assert wh.rows("SELECT * FROM probe_sets") == []
 
 
 def test_a_locked_warehouse_is_waited_for_and_then_reported(wh):
@@ -200,7 +200,7 @@ def test_a_locked_warehouse_is_waited_for_and_then_reported(wh):
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(DatabaseBusyError, match="locked"), wh.write(timeout_s=0.2):
             pytest.fail("the lock was not held")
-        assert wh.query("SELECT count(*) AS n FROM runs") == [{"n": 0}]  # readers do not wait
+        assert wh.rows("SELECT count(*) AS n FROM runs") == [{"n": 0}]  # readers do not wait
         other.execute("ROLLBACK")
     with wh.write(timeout_s=0.2) as connection:
         assert connection.exec_driver_sql("SELECT 1").scalar() == 1
@@ -208,9 +208,9 @@ def test_a_locked_warehouse_is_waited_for_and_then_reported(wh):
 
 def test_reading_cannot_write(wh):
     with pytest.raises(InputError):
-        wh.query("DELETE FROM runs")
+        wh.rows("DELETE FROM runs")
     with pytest.raises(InputError):
-        wh.query("CREATE TABLE x (a)")
+        wh.rows("CREATE TABLE x (a)")
     with Warehouse.open(str(wh.location), read_only=True) as reader, pytest.raises(DatabaseError), reader.write():
         pytest.fail("opened for reading only")
     with wh.write() as connection:  # the connection that read is writable again
@@ -218,7 +218,7 @@ def test_reading_cannot_write(wh):
 
 
 def test_query_takes_named_parameters_and_leaves_colons_in_texts_alone(wh):
-    assert wh.query("SELECT :a AS a, ' :b 12:30' AS text", a=1) == [{"a": 1, "text": " :b 12:30"}]
+    assert wh.rows("SELECT :a AS a, ' :b 12:30' AS text", a=1) == [{"a": 1, "text": " :b 12:30"}]
     frame = wh.frame("SELECT 1 AS one, NULL AS absent")
     assert list(frame.columns) == ["one", "absent"] and frame["one"].tolist() == [1]
     assert list(wh.frame("SELECT uuid, seed FROM runs").columns) == ["uuid", "seed"]
@@ -227,7 +227,7 @@ def test_query_takes_named_parameters_and_leaves_colons_in_texts_alone(wh):
 @pytest.mark.parametrize("sql", ["SELECT * FROM nosuch", "SELEC 1", "SELECT :missing", ""])
 def test_wrong_sql_is_an_input_error(wh, sql):
     with pytest.raises(InputError):
-        wh.query(sql)
+        wh.rows(sql)
 
 
 def test_an_exception_inside_a_write_undoes_it(wh):
@@ -236,7 +236,7 @@ def test_an_exception_inside_a_write_undoes_it(wh):
             "INSERT INTO probe_sets (behavior, name, package, fingerprint) VALUES ('a', 'b', 'c', 'd')"
         )
         _ = 1 / 0
-    assert wh.query("SELECT * FROM probe_sets") == []
+    assert wh.rows("SELECT * FROM probe_sets") == []
 
 
 def test_without_a_lock_file_or_rights_nothing_is_left_behind(tmp_path):
@@ -248,13 +248,13 @@ def test_without_a_lock_file_or_rights_nothing_is_left_behind(tmp_path):
 @pytest.mark.parametrize("value", [2**70, "\udcff"])
 def test_a_parameter_that_sqlite_cannot_hold_is_an_input_error(wh, value):
     with pytest.raises(InputError, match="parameter"):
-        wh.query("SELECT :value AS value", value=value)
+        wh.rows("SELECT :value AS value", value=value)
 
 
 def test_a_path_that_is_no_unicode_works(tmp_path):
     path = os.fsdecode(bytes(tmp_path) + b"/\xff\xfe.db")
     with rhodb.open(path) as wh:
-        assert wh.query("SELECT count(*) AS n FROM runs") == [{"n": 0}]
+        assert wh.rows("SELECT count(*) AS n FROM runs") == [{"n": 0}]
     assert Path(path).is_file()
 
 
@@ -267,7 +267,7 @@ def test_a_file_that_is_deleted_or_replaced_while_open_is_noticed(wh, tmp_path, 
     with pytest.raises(DatabaseError, match="deleted or replaced"), wh.write():
         pytest.fail("written into a file that is gone")
     with pytest.raises(DatabaseError, match="deleted or replaced"):
-        wh.query("SELECT 1")
+        wh.rows("SELECT 1")
 
 
 def test_a_file_that_is_deleted_during_a_write_is_noticed(wh, tmp_path):
