@@ -7,6 +7,30 @@ from rhodb.errors import UnknownNameError
 
 RUNNERS: Final[dict[str, tuple[str, str]]] = {
     "ablation": ("runners.ablation:ABLATION", "Train and score each condition for each seed, against one baseline."),
+    "dose-response": (
+        "runners.dose_response:DOSE_RESPONSE",
+        "Train and score rho-guided at each weight λ for each seed, against one baseline.",
+    ),
+    "margin-sweep": (
+        "runners.margin_sweep:MARGIN_SWEEP",
+        "Train and score rho-guided at each margin γ and weight λ for each seed, against one baseline.",
+    ),
+    "mixture": (
+        "runners.mixture:MIXTURE",
+        "Train and score each condition with each share of refusals for each seed, against one baseline.",
+    ),
+    "duration": (
+        "runners.duration:DURATION",
+        "Train each condition for each duration and seed, scored on the way, against one baseline.",
+    ),
+    "freeze-sweep": (
+        "runners.freeze_sweep:FREEZE_SWEEP",
+        "Truncate q, k and o projections, freeze the bottom layers, fine-tune the rest, and score.",
+    ),
+    "cf90": (
+        "runners.cf90:CF90",
+        "Compress, calibrate for each seed, and compare factual retention and correlation with before.",
+    ),
     "landscape": (
         "runners.landscape:LANDSCAPE",
         "Embed the probes' texts, join similar ones and find their communities, for several seeds and thresholds.",

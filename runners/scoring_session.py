@@ -1,0 +1,222 @@
+"""What every experiment on weights or activations shares: model, probes, one baseline, and scoring.
+
+An experiment adds its cells and what happens to the model before it is scored. The baseline has the identity that
+training experiments give it, so that all of them point to one run.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Final
+
+from rhodb.errors import InputError
+from rhodb.records import (
+    Config,
+    FamilyRow,
+    ModelRecord,
+    ProbeScoreRow,
+    ProbeSetRecord,
+    RunIdentity,
+    ScoreRow,
+    canonical_json,
+    digest,
+)
+from runners import metrics
+from runners.backend.models import LoadedModel, load_model
+from runners.backend.scoring import PairScore, PairText, SideScore, score_pairs
+from runners.backend.tokenizer import encode
+from runners.cells import Cell, CellProgress, CellRows
+from runners.config import RunConfig
+from runners.probes import ProbeUse, load_probe_sets, pair_behaviors, select_pairs
+
+Scorer = Callable[[Sequence[PairText]], Sequence[PairScore]]
+
+BACKWARD_WORK: Final = 3.0
+"""A trained token costs about as much as three in a forward pass."""
+
+
+class ScoringSession:
+    """Model and probes of a run; subclasses give `grid()` and `run_cell()`."""
+
+    kind: ClassVar[str]
+    """Kind of the runs."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.base_config = config
+        self.sets = load_probe_sets(config.probes)
+        self.split_config: Config = {}
+        self.as_split = self.sets
+        if config.probe_split == "cluster":
+            from runners.landscape_split import split_by_cluster  # it embeds the probes
+
+            clusters = split_by_cluster(self.sets, config.probes)
+            self.split_config = {"cluster_split": clusters.config}
+            self.as_split = clusters.apply(self.sets)
+        self.behaviors = config.behaviors or pair_behaviors(self.sets)
+        self.uses = select_pairs(
+            self.as_split,
+            behaviors=self.behaviors,
+            split=config.probe_split,
+            per_behavior=config.probes_per_behavior or None,
+        )
+        self.loaded: LoadedModel = load_model(config.model)
+
+    @property
+    def model(self) -> ModelRecord:
+        return self.loaded.record
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.loaded.model.layers)
+
+    @cached_property
+    def probe_sets(self) -> Mapping[str, ProbeSetRecord]:
+        scored = {use.probe_set for use in self.uses}
+        return {s.fingerprint: s for s in self.sets if s.fingerprint in scored}
+
+    @cached_property
+    def scoring_config(self) -> Config:
+        """What a score depends on besides the weights; the whole configuration of a baseline."""
+        config: Config = {
+            "behaviors": list(self.behaviors),
+            "max_length": self.base_config.max_length,
+            "probe_split": self.base_config.probe_split,
+            "probes": digest(canonical_json(sorted({use.probe_set for use in self.uses}))),
+            "probes_per_behavior": self.base_config.probes_per_behavior,
+        }
+        return config | self.split_config
+
+    @cached_property
+    def baseline(self) -> RunIdentity:
+        return self.identity("baseline", 0, self.scoring_config)
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The baseline, then the grid."""
+        untouched = Cell(
+            identity=self.baseline, label="baseline", baseline=None, train_work=0.0, score_work=self.work(self.uses)
+        )
+        return [untouched, *self.grid()]
+
+    def grid(self) -> Iterable[Cell]:
+        """The experiment's own cells."""
+        raise NotImplementedError
+
+    def run_cell(self, cell: Cell, artefacts: Path, progress: CellProgress) -> CellRows:
+        """Execute one of them."""
+        raise NotImplementedError
+
+    def execute(self, cell: Cell, artefacts: Path, progress: CellProgress) -> CellRows:
+        if cell.baseline is None and cell.identity == self.baseline:
+            return self.score(self.uses, progress)
+        return self.run_cell(cell, artefacts, progress)
+
+    def cell(self, label: str, seed: int, config: Config, *, train_work: float = 0.0, score_work: float) -> Cell:
+        """A cell of this experiment, compared with the baseline. `config`: its axes, beside what scores depend on."""
+        return Cell(
+            identity=self.identity(self.kind, seed, self.scoring_config | config),
+            label=f"{label} seed {seed}",
+            baseline=self.baseline,
+            train_work=train_work,
+            score_work=score_work,
+        )
+
+    def identity(self, kind: str, seed: int, config: Config) -> RunIdentity:
+        return RunIdentity(
+            kind=kind, model_key=self.model.key, model_fingerprint=self.model.fingerprint, seed=seed, config=config
+        )
+
+    def score(
+        self, uses: Sequence[ProbeUse], progress: CellProgress | None = None, *, loaded: LoadedModel | None = None
+    ) -> CellRows:
+        """Score pairs with the model as it is now (or another one)."""
+        model, limit = loaded or self.loaded, self.base_config.max_length
+        report = progress.scored if progress else None
+        return self.scored_by(uses, lambda texts: score_pairs(model, texts, max_tokens=limit, on_progress=report))
+
+    @staticmethod
+    def scored_by(uses: Sequence[ProbeUse], scorer: Scorer) -> CellRows:
+        """Rows of the pairs' scores and every metric of each behavior."""
+        rows: dict[str, list[ProbeScoreRow]] = {}
+        for use, pair in zip(uses, scorer([pair_text(use) for use in uses]), strict=True):
+            rows.setdefault(use.behavior, []).extend(probe_rows(use, pair))
+        scores = [s for behavior, own in rows.items() for s in metrics.behavior_scores(behavior, own)]
+        flat = [row for own in rows.values() for row in own]
+        return CellRows(
+            scores=scores,
+            probe_scores=flat,
+            notes={"scored_texts": len(flat), "scoring_truncated": sum(row.truncated for row in flat)},
+        )
+
+    @cached_property
+    def untouched(self) -> CellRows:
+        """Scores of the untouched model, for outcomes that compare with them; computed once a process."""
+        return self.score(self.uses)
+
+    @cached_property
+    def eval_uses(self) -> list[ProbeUse]:
+        """The pairs that nothing was fitted on."""
+        return [use for use in self.uses if use.split in ("eval", "none")]
+
+    def train_pairs(self, behavior: str) -> list[PairText]:
+        """All pairs of a behavior's train split (all of them where probes are not split)."""
+        own = select_pairs(self.as_split, behaviors=(behavior,), split=self.base_config.probe_split, per_behavior=None)
+        found = [pair_text(use) for use in own if use.split in ("train", "none")]
+        if not found:
+            raise InputError(f"behavior {behavior!r} has no pairs in the train split; give more probes")
+        return found
+
+    def work(self, uses: Sequence[ProbeUse]) -> float:
+        """Tokens of both texts of these pairs."""
+        return float(sum(self.lengths([text for use in uses for text in (use.probe.positive, use.probe.negative)])))
+
+    def lengths(self, texts: Sequence[str | None]) -> list[int]:
+        limit = self.base_config.max_length
+        return [min(len(encode(self.loaded.tokenizer, text)), limit) for text in texts if text is not None]
+
+    def check_layer(self, layer: int) -> None:
+        """Raises InputError for a layer that the model does not have."""
+        if not 0 <= layer < self.n_layers:
+            raise InputError(f"layer {layer} is out of range: {self.model.key} has layers 0 to {self.n_layers - 1}")
+
+    def seconds_per_work(self) -> float:
+        """Time a dozen pairs of the real mix."""
+        sample = self.uses[:: max(1, len(self.uses) // 12)]
+        texts = [pair_text(use) for use in sample]
+        score_pairs(self.loaded, texts[:2], max_tokens=self.base_config.max_length)  # caches, compiled parts
+        started = time.perf_counter()
+        score_pairs(self.loaded, texts, max_tokens=self.base_config.max_length)
+        return (time.perf_counter() - started) / max(self.work(sample), 1)
+
+
+def pair_text(use: ProbeUse) -> PairText:
+    """A selected pair as the scorer takes it."""
+    assert use.probe.negative is not None, "only pairs are selected"
+    return PairText(prompt=use.probe.prompt, positive=use.probe.positive, negative=use.probe.negative)
+
+
+def probe_rows(use: ProbeUse, pair: PairScore) -> list[ProbeScoreRow]:
+    """The rows of a pair's two sides."""
+    sides: Mapping[str, SideScore] = {"positive": pair.positive, "negative": pair.negative}
+    return [
+        ProbeScoreRow(probe_set=use.probe_set, probe_key=use.probe.key, side=side, split=use.split, **vars(score))
+        for side, score in sides.items()
+    ]
+
+
+def score_value(scores: Sequence[ScoreRow], behavior: str, metric: str) -> float | None:
+    """A score on the split that reports show (eval, or none), or None where it is absent."""
+    found = [s.value for s in scores if (s.behavior, s.metric) == (behavior, metric) and s.split in ("eval", "none")]
+    return found[0] if found else None
+
+
+def with_family(rows: CellRows, *family: FamilyRow, **notes: object) -> CellRows:
+    """Scored rows together with the experiment's own."""
+    return CellRows(
+        scores=rows.scores,
+        probe_scores=rows.probe_scores,
+        train_steps=rows.train_steps,
+        family_rows=family,
+        notes={**rows.notes, **notes},
+    )
