@@ -1,6 +1,7 @@
 """What a finished plan shows: the change of each behavior per arm, over the seeds that are done."""
 
 import statistics
+from collections.abc import Mapping
 from typing import Any
 
 from rhodb.sql import saved_query
@@ -9,13 +10,20 @@ from rhodb.warehouse import Warehouse
 HEADLINE_METRIC = "gap"
 
 
-def run_deltas(warehouse: Warehouse, uuids: list[str], metric: str = HEADLINE_METRIC) -> list[dict[str, Any]]:
+def run_deltas(
+    warehouse: Warehouse, uuids: list[str], metric: str = HEADLINE_METRIC, *, arms: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
     """Mean and SD over seeds of the change against the baseline, for each arm of these runs and each behavior.
 
     Shows the eval split, or split `none` where the runs did not split their probes. SD is None for one seed.
+    `arms` names the arm of a run by its uuid where its kind has no condition.
     """
     sql = saved_query("run_deltas")
-    rows = [row for uuid in uuids for row in warehouse.rows(sql, uuid=uuid, metric=metric)]
+    rows = [
+        {"arm": (arms or {}).get(uuid, ""), **row}
+        for uuid in uuids
+        for row in warehouse.rows(sql, uuid=uuid, metric=metric)
+    ]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((arm_label(row), row["behavior"]), []).append(row)
@@ -42,6 +50,8 @@ def truncated_texts(warehouse: Warehouse, uuids: list[str]) -> tuple[int, int]:
 
 def arm_label(row: dict[str, Any]) -> str:
     """`rho-guided λ=0.2 γ=0.1`; a condition without a contrastive term has no dose to name."""
+    if row["condition"] is None:  # no training experiment
+        return str(row["arm"])
     if row["condition"] == "sft-only":
         return "sft-only"
     margin = "" if row["margin"] is None else f" γ={row['margin']:g}"

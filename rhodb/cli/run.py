@@ -29,6 +29,13 @@ EXAMPLES = {
         "rhodb run ablation --preset paper --model Qwen/Qwen2.5-7B-Instruct --seeds 42,123,456,789,1337",
         "rhodb run ablation --conditions rho-guided,sft-only --rho-weight 0.5 --dry-run",
     ),
+    "dose-response": ("rhodb run dose-response --rho-weights 0,0.1,0.2,0.5 --seeds 42,123,456,789,1337",),
+    "margin-sweep": (
+        "rhodb run margin-sweep --margins 0,0.02,0.03,0.05,0.1",
+        "rhodb run margin-sweep --margins 0,0.05,0.1 --rho-weights 0.1,0.2,0.5 --seeds 42,123",
+    ),
+    "mixture": ("rhodb run mixture --refusal-shares 0,0.1,0.25,0.5 --seeds 42,123",),
+    "duration": ("rhodb run duration --epochs 1,2,3 --checkpoints-per-epoch 2",),
     "landscape": (
         "rhodb run landscape",
         "rhodb run landscape --threshold 0.7 --seeds 42 --thresholds 0.7",
@@ -102,7 +109,10 @@ def _config_parameters(config: "type[RunConfig]") -> Iterator[inspect.Parameter]
     """One option a field. Values stay text here: the model validates them, as it does those of a TOML file."""
     from runners.config import QUICK
 
+    varied = getattr(config, "varied", {})
     for name, field in config.model_fields.items():
+        if name in varied:
+            continue
         option = "--" + name.replace("_", "-")
         shown = [] if field.default is None else [f"default: {_as_option(field.default)}"]
         shown += [f"quick: {_as_option(QUICK[name])}"] if name in QUICK else []
@@ -165,7 +175,7 @@ def _plan_or_run(session: "Session", *, dry_run: bool, retry_failed: bool, db: s
             raise typer.Exit(130) from None
         finally:
             reporter.close()
-        _print_report(report, warehouse, json=json)
+        _print_report(report, warehouse, _arms(session), json=json)
     if report.failed or report.spooled:
         raise typer.Exit(1)
 
@@ -224,10 +234,17 @@ def _print_plan(session: "Session", db: str | None, *, json: bool) -> None:
     note(f"{len(rows)} cells, {len(to_do)} to run, about {total} on this machine; nothing was run")
 
 
-def _print_report(report: "Report", warehouse: "Warehouse", *, json: bool) -> None:
+def _arms(session: "Session") -> dict[str, str]:
+    """uuid of each cell -> its label without the seed."""
+    from rhodb.rows import run_uuid
+
+    return {run_uuid(c.identity): c.label.removesuffix(f" seed {c.identity.seed}") for c in session.cells}
+
+
+def _print_report(report: "Report", warehouse: "Warehouse", arms: Mapping[str, str], *, json: bool) -> None:
     from rhodb.summary import run_deltas, truncated_texts
 
-    rows = run_deltas(warehouse, report.uuids)
+    rows = run_deltas(warehouse, report.uuids, arms=arms)
     truncated, texts = truncated_texts(warehouse, report.uuids)
     if json:
         emit_json(
