@@ -186,6 +186,6 @@ def fast_math(model: Module) -> Iterator[None]:
 
 def _defining_modules(model: Module) -> list[ModuleType]:
     """The Python modules that define the classes of a model's layers, but not mlx_lm's shared ones."""
-    layers: list[Module] = model.modules()  # type: ignore[no-untyped-call]
+    layers: list[Module] = model.modules()
     names = {type(layer).__module__ for layer in layers} - {base.__name__, activations.__name__}
     return [sys.modules[name] for name in sorted(names)]

@@ -95,7 +95,7 @@ def row_forward(model: Module, max_positions: int) -> Iterator[tuple[Body, bool]
     No text is longer than `max_positions`. Whether the tree form fits a model is tried out: its result on a small
     tree must equal that of the plain forward pass. Inside the block the model's `rope` modules are wrapped.
     """
-    attentions = [layer for layer in model.modules() if isinstance(layer.get("rope"), Module)]  # type: ignore[no-untyped-call]
+    attentions = [layer for layer in model.modules() if isinstance(layer.get("rope"), Module)]
     ropes = [(layer, layer.rope) for layer in attentions]
     try:
         fits = _attention_span(model) >= max_positions and _install(ropes, max_positions) and _tree_equals_plain(model)

@@ -73,7 +73,7 @@ def load_gguf(path: Path, *, key: str, source: str, revision: str | None, sha256
         config = llama_config(metadata)
         weights = llama_weights(tensors, metadata)
         tokenizer = gguf_tokenizer(metadata)
-        model = llama.Model(llama.ModelArgs.from_dict(config))  # type: ignore[no-untyped-call]
+        model = llama.Model(llama.ModelArgs.from_dict(config))
         model.load_weights(list(weights.items()))
     except (RuntimeError, KeyError, ValueError) as error:
         raise InputError(f"{path} is not a GGUF file of a Llama model: {error}") from error

@@ -89,5 +89,5 @@ def layer_keys(model: Module, targets: tuple[str, ...]) -> list[str]:
 
 
 def _named_modules(module: Module) -> list[tuple[str, Module]]:
-    modules: list[tuple[str, Module]] = module.named_modules()  # type: ignore[no-untyped-call]
+    modules: list[tuple[str, Module]] = module.named_modules()
     return modules

@@ -85,7 +85,7 @@ def count_parameters(model: Module) -> int:
     """Number of weights; a packed quantised matrix counts as the weights that it stands for."""
     from mlx_lm.utils import get_total_parameters
 
-    return int(get_total_parameters(model))  # type: ignore[no-untyped-call]
+    return int(get_total_parameters(model))
 
 
 def fingerprint_files(files: list[Path]) -> str:

@@ -185,7 +185,7 @@ def _run(model: Module, body: Body, batches: list[Batch]) -> Iterator[tuple[Batc
         for batch in batches:
             yield batch, _batch_ce(model, body, batch)
         return
-    mx.eval(model.parameters())  # type: ignore[no-untyped-call]  # a lazy array belongs to its maker's thread
+    mx.eval(model.parameters())  # a lazy array belongs to its maker's thread
     with blas_threads(1), ThreadPoolExecutor(workers, thread_name_prefix="score") as pool:
         futures = {pool.submit(_batch_ce, model, body, batch): batch for batch in batches}
         try:

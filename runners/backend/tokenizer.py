@@ -34,7 +34,7 @@ def build_bpe_tokenizer(
     )
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
-    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=backend, eos_token=eos, pad_token=pad, clean_up_tokenization_spaces=False
     )
     fast.chat_template = chat_template
@@ -61,9 +61,7 @@ def chat_prompt(tokenizer: TokenizerWrapper, message: str) -> str:
     if not tokenizer.has_chat_template:
         return message
     turns = [{"role": "user", "content": message}]
-    text = tokenizer.apply_chat_template(  # type: ignore[no-untyped-call]
-        turns, tokenize=False, add_generation_prompt=True
-    )
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     return str(text)
 
 
