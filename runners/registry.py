@@ -31,6 +31,10 @@ RUNNERS: Final[dict[str, tuple[str, str]]] = {
         "runners.cf90:CF90",
         "Compress, calibrate for each seed, and compare factual retention and correlation with before.",
     ),
+    "steering": (
+        "runners.steering:STEERING",
+        "Add a steering vector after each layer in turn, and score every behavior on the eval split.",
+    ),
     "landscape": (
         "runners.landscape:LANDSCAPE",
         "Embed the probes' texts, join similar ones and find their communities, for several seeds and thresholds.",

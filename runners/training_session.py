@@ -123,7 +123,7 @@ class TrainingSession(ScoringSession):
             for item in drawn
         ]
         return [
-            str(tokenizer.apply_chat_template(turn, tokenize=False))  # type: ignore[no-untyped-call]
+            str(tokenizer.apply_chat_template(turn, tokenize=False))
             for turn in turns
         ]
 

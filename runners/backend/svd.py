@@ -98,7 +98,7 @@ def compressed(loaded: LoadedModel, ratio: float, *, requantize: bool = False) -
                 dense.weight = mx.array(low).astype(dense.weight.dtype)
                 setattr(parent, name, _quantized(dense, old) if requantize else dense)
                 replaced.append((parent, name, old))
-        mx.eval(loaded.model.parameters())  # type: ignore[no-untyped-call]
+        mx.eval(loaded.model.parameters())
         yield Compression(
             n_matrices=len(replaced),
             relative_error=(squares[0] / squares[1]) ** 0.5 if squares[1] else 0.0,
