@@ -1,77 +1,23 @@
-"""Connections: where the warehouse is, how SQLite is set up, and what a driver's error means to a person."""
+"""Connections: how SQLite is set up, and what a driver's error means to a person."""
 
 import math
-import os
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from rhodb.errors import DatabaseBusyError, DatabaseError, RhodbError
+from rhodb.location import Location, locate, sqlite_uri
 
-DEFAULT_DB = "results/master.db"
-ENVIRONMENT_VARIABLE = "RHODB_DB"
+__all__ = ["Location", "is_locked", "locate", "server_engine", "sqlite_engine", "translate"]
+
 BUSY_TIMEOUT_MS = 5_000
 OLDEST_SQLITE = (3, 37, 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Location:
-    """Where a warehouse is: a file, or a server's URL."""
-
-    path: Path | None
-    """Absolute, symbolic links followed, so that lock, WAL and spool lie beside the real file."""
-    url: URL | None
-
-    def __str__(self) -> str:
-        return str(self.path) if self.path else self.url.render_as_string() if self.url else "?"
-
-    @property
-    def folder(self) -> Path:
-        """Where the files of a warehouse go: beside the database file, or `results` for a server."""
-        return self.path.parent if self.path is not None else Path("results").absolute()
-
-    @property
-    def spool_folder(self) -> Path:
-        """Folder for outcomes that are not inserted yet, one a warehouse: spool/<database's name>/."""
-        name = self.path.stem if self.path is not None else (self.url.database if self.url else None)
-        return self.folder / "spool" / (name or "server")
-
-
-def locate(db: str | os.PathLike[str] | None = None) -> Location:
-    """Resolve what the user gave (path or URL), else `RHODB_DB`, else `results/master.db`."""
-    text = os.fspath(db) if db is not None else os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_DB
-    if not text.strip() or text == ":memory:" or "\0" in text:
-        raise DatabaseError(f"{text!r} does not name a warehouse: give a file path or a PostgreSQL URL")
-    if "://" not in text:
-        return Location(path=Path(text).expanduser().resolve(), url=None)
-    try:
-        url = make_url(text)
-        backend = url.get_backend_name()
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise DatabaseError(f"{text!r} is not a database URL: {error}") from error
-    if backend == "sqlite":
-        if not url.database or url.database == ":memory:":
-            raise DatabaseError(f"{text!r} does not name a file: write sqlite:///PATH")
-        return Location(path=Path(url.database).expanduser().resolve(), url=None)
-    if backend in ("postgresql", "postgres"):
-        return Location(path=None, url=url.set(drivername="postgresql+psycopg"))
-    raise DatabaseError(f"rhodb knows no {backend!r} databases: give a file path or a PostgreSQL URL")
-
-
-def _sqlite_uri(path: Path, *, create: bool, read_only: bool) -> str:
-    """A `file:` URI. `immutable` lets a WAL database be read where its -shm file cannot be made."""
-    if not read_only:
-        return f"{path.as_uri()}?mode={'rwc' if create else 'rw'}"
-    wal = path.with_name(f"{path.name}-wal")
-    sealed = not os.access(path.parent, os.W_OK) and not (wal.exists() and wal.stat().st_size)
-    return f"{path.as_uri()}?mode=ro{'&immutable=1' if sealed else ''}"
 
 
 def sqlite_engine(path: Path, *, create: bool, read_only: bool, foreign_keys: bool = True) -> Engine:
@@ -84,7 +30,7 @@ def sqlite_engine(path: Path, *, create: bool, read_only: bool, foreign_keys: bo
     def connect() -> sqlite3.Connection:
         # check_same_thread: the pool hands a connection to one thread at a time.
         raw = sqlite3.connect(
-            _sqlite_uri(path, create=create, read_only=read_only),
+            sqlite_uri(path, create=create, read_only=read_only),
             uri=True,
             isolation_level=None,
             check_same_thread=False,

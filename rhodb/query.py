@@ -2,12 +2,16 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rhodb.adhoc import ask
 from rhodb.errors import InputError, UnknownNameError
+from rhodb.location import Location
 from rhodb.sql import saved_query
 from rhodb.vocabulary import CONDITIONS, FAMILY_TABLES, RUN_KINDS, RUN_STATES
-from rhodb.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from rhodb.warehouse import Warehouse
 
 Row = dict[str, Any]
 
@@ -15,7 +19,7 @@ PROVENANCE = ("host", "device", "platform", "python", "blas", "git_commit", "git
 
 
 def list_runs(
-    wh: Warehouse,
+    location: Location,
     *,
     kind: str | None = None,
     state: str | None = None,
@@ -24,7 +28,7 @@ def list_runs(
     seed: int | None = None,
     limit: int = 50,
 ) -> list[Row]:
-    """Runs that match, newest first, at most `limit`."""
+    """Runs that match, newest first, at most `limit`. Needs no SQLAlchemy, so that the command answers quickly."""
     for what, value, choices in (
         ("kind of run", kind, RUN_KINDS),
         ("state", state, RUN_STATES),
@@ -34,12 +38,12 @@ def list_runs(
             raise UnknownNameError(what, value, choices)
     if limit < 1:
         raise InputError(f"limit must be >= 1, got {limit}")
-    return wh.rows(
-        saved_query("runs"), kind=kind, state=state, model=model, condition=condition, seed=seed, limit=limit
-    )
+    params = {"kind": kind, "state": state, "model": model, "condition": condition, "seed": seed, "limit": limit}
+    answer = ask(location, saved_query("runs"), params, limit=None)
+    return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
 
 
-def resolve_run(wh: Warehouse, prefix: str) -> str:
+def resolve_run(wh: "Warehouse", prefix: str) -> str:
     """The uuid that begins with a prefix of at least 4 characters; InputError if there is none or several."""
     prefix = prefix.strip().lower()
     if len(prefix) < 4 or set(prefix) - set("0123456789abcdef-"):
@@ -73,7 +77,7 @@ class RunDetails:
     """Rows of the run in `probe_scores` and `train_steps`."""
 
 
-def show_run(wh: Warehouse, prefix: str) -> RunDetails:
+def show_run(wh: "Warehouse", prefix: str) -> RunDetails:
     """Everything about the run whose uuid begins with the prefix."""
     uuid = resolve_run(wh, prefix)
     run = wh.rows(saved_query("run"), uuid=uuid)[0]
@@ -106,7 +110,7 @@ class RunDiff:
     scores: list[Row]
 
 
-def diff_runs(wh: Warehouse, a: str, b: str) -> RunDiff:
+def diff_runs(wh: "Warehouse", a: str, b: str) -> RunDiff:
     """Compare two runs: identity and configuration, provenance, scores (difference is b - a)."""
     left, right = show_run(wh, a), show_run(wh, b)
     uuids = (str(left.run["uuid"]), str(right.run["uuid"]))

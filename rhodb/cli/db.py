@@ -14,7 +14,7 @@ app = make_app("Create, upgrade, check and locate the warehouse.")
 @app.command(**example("rhodb db upgrade", "rhodb --db other.db db upgrade"))
 def upgrade(db: DbOption = None) -> None:
     """Create the warehouse, or bring an old one to this rhodb's schema (after a backup beside it)."""
-    from rhodb.engine import locate
+    from rhodb.location import locate
     from rhodb.migrate import current
     from rhodb.warehouse import Warehouse
 
@@ -34,7 +34,7 @@ def current(
     db: DbOption = None, json: JsonOption = False, csv: CsvOption = False, markdown: MarkdownOption = False
 ) -> None:
     """Show where the warehouse is, its schema revision, and the one this rhodb needs."""
-    from rhodb.engine import locate
+    from rhodb.location import locate
     from rhodb.migrate import look
 
     found = look(locate(db))
@@ -70,6 +70,6 @@ def check(
 @app.command(**example('sqlite3 "$(rhodb db path)" "SELECT count(*) FROM runs"'))
 def path(db: DbOption = None) -> None:
     """Print the warehouse's path (or URL, without its password)."""
-    from rhodb.engine import locate
+    from rhodb.location import locate
 
     typer.echo(str(locate(db)))

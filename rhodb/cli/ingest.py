@@ -58,8 +58,8 @@ def _ingest(paths: list[Path], db: str | None, *, dry_run: bool, **options: Any)
     """A dry run on a warehouse that is not there yet uses one in a temporary folder."""
     import tempfile
 
-    from rhodb.engine import locate
     from rhodb.ingest import ingest as run
+    from rhodb.location import locate
     from rhodb.warehouse import Warehouse
 
     place = locate(db).path

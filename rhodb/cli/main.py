@@ -19,6 +19,7 @@ class RootGroup(LazyGroup):
         ),
         "runs": ("rhodb.cli.runs:app", "List, show and compare runs; recover spooled outcomes."),
         "ingest": ("rhodb.cli.ingest:app", "Read older result files, and other tools' results, into the warehouse."),
+        "sql": ("rhodb.cli.sql:app", "Query the warehouse with SQL, read-only."),
         "db": ("rhodb.cli.db:app", "Create, upgrade, check and locate the warehouse."),
         "schema": ("rhodb.cli.schema_cmd:app", "Print every table and column with its meaning."),
         "doctor": (

@@ -61,7 +61,8 @@ def console(*, stderr: bool = False) -> Any:
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else int(os.environ.get("COLUMNS", "200"))
-    return Console(file=stream, width=width, highlight=False, soft_wrap=not stream.isatty())
+    # markup: an error such as `[metal::malloc] ...` is a text, not a style.
+    return Console(file=stream, width=width, highlight=False, markup=False, soft_wrap=not stream.isatty())
 
 
 def table(rows: Sequence[Row], columns: Sequence[str], *, title: str | None = None) -> Any:

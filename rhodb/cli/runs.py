@@ -28,21 +28,20 @@ def list_command(
     markdown: MarkdownOption = False,
 ) -> None:
     """List runs, newest first."""
+    from rhodb.location import locate
     from rhodb.query import list_runs
-    from rhodb.warehouse import Warehouse
 
     chosen = output_format(json=json, csv=csv, markdown=markdown)
-    with Warehouse.open(db, read_only=True) as wh:
-        # One more than asked for tells whether there are more.
-        rows = list_runs(
-            wh,
-            kind=kind,
-            state=state,
-            model=model,
-            condition=condition,
-            seed=seed,
-            limit=limit + 1 if limit > 0 else limit,
-        )
+    # One more than asked for tells whether there are more.
+    rows = list_runs(
+        locate(db),
+        kind=kind,
+        state=state,
+        model=model,
+        condition=condition,
+        seed=seed,
+        limit=limit + 1 if limit > 0 else limit,
+    )
     more, rows = len(rows) > limit, rows[:limit]
     if chosen in ("table", "markdown"):
         rows = [row | {"run": row["run"][:8], "error": _first_line(row["error"])} for row in rows]

@@ -96,17 +96,17 @@ def test_a_torn_page_is_found(filled):
 
 
 def test_list_filters_and_orders(filled):
-    assert [row["seed"] for row in list_runs(filled)] == [2, 1, 0]
-    assert [row["seed"] for row in list_runs(filled, kind="alignment", limit=1)] == [2]
-    assert [row["run"] for row in list_runs(filled, seed=1)] == [RUN]
-    assert list_runs(filled, condition="sft-only") == [] and list_runs(filled, model="other") == []
-    assert len(list_runs(filled, state="done", model="tiny", condition="rho-guided")) == 2
+    assert [row["seed"] for row in list_runs(filled.location)] == [2, 1, 0]
+    assert [row["seed"] for row in list_runs(filled.location, kind="alignment", limit=1)] == [2]
+    assert [row["run"] for row in list_runs(filled.location, seed=1)] == [RUN]
+    assert list_runs(filled.location, condition="sft-only") == [] and list_runs(filled.location, model="other") == []
+    assert len(list_runs(filled.location, state="done", model="tiny", condition="rho-guided")) == 2
     for wrong in ({"kind": "nosuch"}, {"state": "nosuch"}, {"condition": "nosuch'; DROP TABLE runs; --"}):
         with pytest.raises(UnknownNameError, match="choose from"):
-            list_runs(filled, **wrong)
-    assert list_runs(filled, model="x'; DROP TABLE runs; --") == [] and len(list_runs(filled)) == 3
+            list_runs(filled.location, **wrong)
+    assert list_runs(filled.location, model="x'; DROP TABLE runs; --") == [] and len(list_runs(filled.location)) == 3
     with pytest.raises(InputError):
-        list_runs(filled, limit=0)
+        list_runs(filled.location, limit=0)
 
 
 def test_a_run_is_named_by_the_beginning_of_its_uuid(filled):
