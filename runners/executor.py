@@ -121,7 +121,7 @@ class Executor:
         left = []
         ran = False
         for cell, planned in to_do:
-            ready = cell.baseline is None or _key(cell.baseline) in self._finished
+            ready = all(_key(needed) in self._finished for needed in cell.needs)
             attempt = self._claim(planned) if ready else None
             if attempt is None:
                 left.append((cell, planned))
@@ -149,8 +149,8 @@ class Executor:
                 self._finished.add(_key(cell.identity))
             elif status.state == "failed" and not (self._retry_failed and status.attempt == planned.attempt):
                 self._report.failed[cell.label] = status.error or "failed in another process"
-            elif status.state != "running" and self._baseline_failed(cell):
-                self._report.failed[cell.label] = "not run, since its baseline failed"
+            elif status.state != "running" and (failed := self._failed_need(cell)):
+                self._report.failed[cell.label] = f"not run, since {failed} failed"
                 lost = True
             else:
                 still.append((cell, planned))
@@ -158,9 +158,11 @@ class Executor:
             time.sleep(POLL_S)
         return still
 
-    def _baseline_failed(self, cell: Cell) -> bool:
-        baselines = [c.label for c in self._session.cells if c.baseline is None and c.identity == cell.baseline]
-        return any(label in self._report.failed for label in baselines)
+    def _failed_need(self, cell: Cell) -> str | None:
+        """Label of a failed cell that this one cannot do without."""
+        needed = {_key(identity) for identity in cell.needs}
+        labels = [c.label for c in self._session.cells if _key(c.identity) in needed]
+        return next((label for label in labels if label in self._report.failed), None)
 
     def _run_cell(self, cell: Cell, uuid: str, attempt: int) -> None:
         self._reporter.cell_started(cell, attempt)

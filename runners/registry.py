@@ -35,6 +35,10 @@ RUNNERS: Final[dict[str, tuple[str, str]]] = {
         "runners.steering:STEERING",
         "Add a steering vector after each layer in turn, and score every behavior on the eval split.",
     ),
+    "stress-test": (
+        "runners.stress_test:STRESS_TEST",
+        "Let baseline and trained models answer jailbreaks and benign prompts, and judge which they refuse.",
+    ),
     "landscape": (
         "runners.landscape:LANDSCAPE",
         "Embed the probes' texts, join similar ones and find their communities, for several seeds and thresholds.",

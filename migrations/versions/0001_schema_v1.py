@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 from alembic import op
 
-from migrations import audit_tables, core_tables, family_tables, landscape_tables, source_tables
+from migrations import audit_tables, core_tables, family_tables, landscape_tables, source_tables, training_tables
 from migrations.views import view_sql
 
 revision = "0001"
@@ -23,6 +23,7 @@ TABLES = (
     *audit_tables.TABLES,
     *landscape_tables.TABLES,
     *source_tables.TABLES,
+    *training_tables.TABLES,
 )
 VIEWS = (
     "v_scores",
@@ -68,6 +69,7 @@ def upgrade() -> None:
     audit_tables.create_audit_tables()
     landscape_tables.create_landscape_tables()
     source_tables.create_source_tables()
+    training_tables.create_training_tables()
     columns = ",\n    ".join(_score_columns())
     for view in VIEWS:
         op.execute(sa.text(view_sql(revision, view).replace(":columns", columns)))

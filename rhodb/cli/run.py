@@ -36,6 +36,10 @@ EXAMPLES = {
     ),
     "mixture": ("rhodb run mixture --refusal-shares 0,0.1,0.25,0.5 --seeds 42,123",),
     "duration": ("rhodb run duration --epochs 1,2,3 --checkpoints-per-epoch 2",),
+    "stress-test": (
+        "rhodb run stress-test --seeds 42,123,456",
+        "rhodb run stress-test --prompts xstest.jsonl --judge logprob --conditions baseline,rho-guided",
+    ),
     "landscape": (
         "rhodb run landscape",
         "rhodb run landscape --threshold 0.7 --seeds 42 --thresholds 0.7",

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,17 +113,20 @@ def train(
     streams: SeedStreams,
     *,
     on_step: Callable[[TrainStepRow], None] | None = None,
+    checkpoints: Collection[int] = (),
+    on_checkpoint: Callable[[int], None] | None = None,
 ) -> TrainResult:
     """Install LoRA layers on the model and train them; on an error they are removed again.
 
     `texts` are the SFT texts (they fix the number of steps in every condition), `pools` the pairs a behavior.
+    After the steps in `checkpoints`, `on_checkpoint` may use the model, but must not change it.
     Raises InputError for empty input and TrainingDivergedError for a loss that is not finite.
     """
     _check(texts, pools, spec)
     install_lora(loaded, rank=spec.lora_rank, alpha=spec.lora_alpha, targets=spec.lora_targets, streams=streams)
     try:
         mx.random.seed(streams.integer(MLX))
-        return _Run(loaded, texts, pools, spec, streams).run(on_step)
+        return _Run(loaded, texts, pools, spec, streams).run(on_step, checkpoints, on_checkpoint)
     except BaseException:
         remove_lora(loaded)
         raise
@@ -169,13 +172,22 @@ class _Run:
         )
         self.accumulated: Any = None
 
-    def run(self, on_step: Callable[[TrainStepRow], None] | None) -> TrainResult:
-        rows = []
-        with self.stepper.ready():
-            for number, batch in enumerate(self.batches, start=1):
-                rows.append(self.step(number, [self.texts[index] for index in batch]))
-                if on_step is not None:
-                    on_step(rows[-1])
+    def run(
+        self,
+        on_step: Callable[[TrainStepRow], None] | None,
+        checkpoints: Collection[int],
+        on_checkpoint: Callable[[int], None] | None,
+    ) -> TrainResult:
+        rows: list[TrainStepRow] = []
+        stops = sorted(stop for stop in checkpoints if stop < len(self.batches))
+        for stop in [*stops, len(self.batches)]:
+            with self.stepper.ready():
+                for number in range(len(rows) + 1, stop + 1):
+                    rows.append(self.step(number, [self.texts[index] for index in self.batches[number - 1]]))
+                    if on_step is not None:
+                        on_step(rows[-1])
+            if stop < len(self.batches) and on_checkpoint is not None:
+                on_checkpoint(stop)
         last = rows[-max(1, len(rows) // 4) :]
         shuffled = self.sampler is not None and self.spec.shuffle_pairs
         return TrainResult(
