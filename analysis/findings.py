@@ -101,6 +101,8 @@ class Result:
         plain = asdict(self)
         for finding, entry in zip(self.findings, plain["findings"], strict=True):
             entry |= {"n": finding.effect.n, "p": finding.p, "p_adjusted": finding.p_adjusted}
+            if finding.evidence.query is self.query:
+                entry["evidence"]["query"] = None  # the query of the whole result
             for group, row in zip(finding.groups, entry["groups"], strict=True):
                 row["n"] = group.n
         return plain

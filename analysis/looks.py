@@ -1,7 +1,7 @@
 """From a detector's look at the data to a finding: correction over all looks of the call, verdict, sentence."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -39,11 +39,12 @@ class Look:
     """artefact, degenerate or not enough data, decided by the data's design and not by a p."""
     why: str = ""
     """Why the verdict is fixed."""
+    counted: bool = False
+    """Whether the test of a fixed verdict is a look all the same, because its p helped to decide."""
     notes: tuple[str, ...] = ()
     robustness: Robustness | None = None
     needed: str = ""
     """What it would take, where the data are too few."""
-    drawing: Mapping[str, object] = field(default_factory=dict)
 
 
 def group(label: str, seeds: Sequence[int], values: Array) -> Group:
@@ -59,14 +60,54 @@ def group(label: str, seeds: Sequence[int], values: Array) -> Group:
 
 def judged(looks: Sequence[Look], options: StudyOptions, query: Query) -> tuple[tuple[Finding, ...], int]:
     """Findings in the order of the looks, and over how many tests p was adjusted."""
-    countable = [_silent(look.test) if look.fixed else look.test for look in looks]
-    tests = correct(countable, options.correction)
-    count = sum(test.p is not None for test in tests)
+    countable = [_silent(look.test) if look.fixed and not look.counted else look.test for look in looks]
+    tests = adjusted(countable, options)
+    count = Count(
+        looks=sum(test.p is not None for test in tests),
+        reachable=sum(reach) if (reach := reachable(countable, options)) else 0,
+    )
     findings = tuple(
         _finding(number, look, test, options, count, query)
         for number, (look, test) in enumerate(zip(looks, tests, strict=True), 1)
     )
-    return findings, count
+    return findings, count.looks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """How many tests there were, and how many of them p is adjusted for."""
+
+    looks: int
+    reachable: int
+
+    def __str__(self) -> str:
+        if self.reachable == self.looks:
+            return f"over {self.looks} looks"
+        return f"over {self.looks} looks, {self.reachable} of which can reach alpha"
+
+
+def reachable(tests: Sequence[Test], options: StudyOptions) -> list[bool]:
+    """Tests that the correction has to count.
+
+    Under Holm, a test whose smallest possible p exceeds alpha / K can never be rejected, whatever the data, and need
+    not be paid for; K is the smallest k for which at most k tests can reach alpha / k (Tarone 1990).
+    """
+    known = [test.p is not None for test in tests]
+    if options.correction != "holm":
+        return known
+    floors = np.array([test.floor or 0.0 for test in tests if test.p is not None])
+    k = next((k for k in range(1, len(floors) + 1) if np.count_nonzero(floors <= options.alpha / k) <= k), 1)
+    return [there and (test.floor or 0.0) <= options.alpha / k for there, test in zip(known, tests, strict=True)]
+
+
+def adjusted(tests: Sequence[Test], options: StudyOptions) -> list[Test]:
+    """The tests with `p_adjusted`; those that cannot reach alpha after the correction get 1."""
+    reach = reachable(tests, options)
+    counted = iter(correct([test for test, keep in zip(tests, reach, strict=True) if keep], options.correction))
+    return [
+        next(counted) if keep else (test if test.p is None else replace(test, p_adjusted=1.0))
+        for test, keep in zip(tests, reach, strict=True)
+    ]
 
 
 def _silent(test: Test) -> Test:
@@ -89,7 +130,7 @@ def verdict_of(look: Look, test: Test, alpha: float) -> Verdict:
     return "suggestive" if test.p <= alpha else "not supported"
 
 
-def _finding(number: int, look: Look, test: Test, options: StudyOptions, count: int, query: Query) -> Finding:
+def _finding(number: int, look: Look, test: Test, options: StudyOptions, count: Count, query: Query) -> Finding:
     verdict = verdict_of(look, test, options.alpha)
     return Finding(
         number=number,
@@ -107,13 +148,13 @@ def _finding(number: int, look: Look, test: Test, options: StudyOptions, count: 
     )
 
 
-def _sentence(look: Look, test: Test, verdict: Verdict, options: StudyOptions, count: int) -> str:
+def _sentence(look: Look, test: Test, verdict: Verdict, options: StudyOptions, count: Count) -> str:
     parts = [f"{verdict.capitalize()}: {look.what}"]
     if test.p is not None and test.p_adjusted is not None:
         floor = test.floor is not None and abs(test.p - test.floor) < 1e-12
         smallest = ", the smallest possible" if floor else ""
         by = "unadjusted" if options.correction == "none" else f"{p_text(test.p_adjusted)} by {options.correction}"
-        parts.append(f"p = {p_text(test.p)}{smallest} ({by} over {count} looks), n = {test.n}")
+        parts.append(f"p = {p_text(test.p)}{smallest} ({by} {count}), n = {test.n}")
     if look.why:
         parts.append(look.why)
     if verdict == "not enough data" and look.needed:

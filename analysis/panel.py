@@ -237,10 +237,10 @@ def _experiments(runs: Sequence[_Run]) -> list[tuple[str, list[_Run]]]:
     merged: list[tuple[list[str], list[_Run]]] = []
     for name, members in parts.items():
         arms, seeds = {run.arm for run in members}, {run.seed for run in members}
-        for names, others in merged:
-            if {run.arm for run in others} == arms and not seeds & {run.seed for run in others}:
+        for names, gathered in merged:
+            if {run.arm for run in gathered} == arms and not seeds & {run.seed for run in gathered}:
                 names.append(name)
-                others += members
+                gathered.extend(members)
                 break
         else:
             merged.append(([name], list(members)))

@@ -14,6 +14,30 @@ STUDIES: Final[dict[str, tuple[str, str]]] = {
         "analysis.effects:Effects",
         "Differences between conditions per behavior and metric, with intervals and exact tests.",
     ),
+    "ablation": (
+        "analysis.summaries:Ablation",
+        "Mean change per condition and behavior over seeds, with intervals.",
+    ),
+    "dose-response": (
+        "analysis.summaries:DoseResponse",
+        "How behaviors follow λ: trends, reversals of single seeds, seeds and models compared.",
+    ),
+    "variance": (
+        "analysis.summaries:Variance",
+        "Standard deviation over seeds by λ and behavior, and whether it changes with λ.",
+    ),
+    "stress": (
+        "analysis.stress:Stress",
+        "Refusal rates of jailbreaks and benign prompts by condition, with differences to the untouched model.",
+    ),
+    "anomalies": (
+        "analysis.anomalies.study:Anomalies",
+        "Patterns that stand out, and what makes them: ten detectors, corrected together for all their looks.",
+    ),
+    "quality": (
+        "analysis.quality.study:Quality",
+        "What is wrong with the warehouse's rows: impossible scores, pooled strata, copies, gaps, bad training.",
+    ),
     "gamma": (
         "analysis.gamma.study:Gamma",
         "The margin at which an effect changes sign: intervals, amplification, sensitivity, phase diagram.",

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from analysis.findings import Finding, Result
+from analysis.render import looks
 from analysis.render.cells import DASH, estimate, group
 from analysis.verdicts import p_text
 
@@ -13,7 +14,9 @@ _STYLES = {"supported": "bold green", "suggestive": "yellow", "artefact": "bold 
 
 
 def tables(result: Result) -> "list[Table]":
-    """One table per model, in the order of the findings."""
+    """One table per model, in the order of the findings; looks of detectors share one."""
+    if looks.is_look(result):
+        return looks.tables(result)
     models: dict[str, list[Finding]] = {}
     for finding in result.findings:
         models.setdefault(finding.about["model"], []).append(finding)

@@ -5,6 +5,8 @@ import io
 import json
 
 from analysis.findings import Finding, Result
+from analysis.query import literal
+from analysis.render import looks
 from analysis.render.cells import headers, row
 from rhodb.errors import InputError
 
@@ -16,7 +18,8 @@ def to_json(result: Result) -> str:
 
 def to_csv(result: Result) -> str:
     """One line a finding, at full precision; missing numbers are empty."""
-    rows = [_flat(finding) for finding in result.findings]
+    flat = looks.flat if looks.is_look(result) else _flat
+    rows = [flat(finding) for finding in result.findings]
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else ["number"], lineterminator="\n")
     writer.writeheader()
@@ -26,9 +29,11 @@ def to_csv(result: Result) -> str:
 
 def to_markdown(result: Result) -> str:
     """A table in GitHub's format, with its caption and messages."""
-    titles = headers(1 - float(result.options["alpha"]))
+    as_looks = looks.is_look(result)
+    titles = (looks.headers if as_looks else headers)(1 - float(result.options["alpha"]))
+    cells_of = looks.row if as_looks else row
     lines = ["| " + " | ".join(cells) + " |" for cells in [titles, ["---"] * len(titles)]]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row(f)) + " |" for f in result.findings]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells_of(f)) + " |" for f in result.findings]
     return "\n".join([*lines, "", result.caption, *(f"- {message}" for message in result.messages)])
 
 
@@ -45,7 +50,7 @@ def evidence(result: Result, number: int) -> str:
     ]
     lines = [
         f"Finding {number}. {finding.sentence}",
-        f"Values by seed ({finding.about['quantity']}):",
+        f"Values by seed ({finding.about.get('quantity', 'value')}):",
         *seeds,
         *(f"Note: {note}" for note in finding.notes),
         f"Method: {finding.evidence.method}",
@@ -53,9 +58,18 @@ def evidence(result: Result, number: int) -> str:
         "Runs:",
         *(f"  {run}" for run in finding.evidence.runs),
         "SQL (returns exactly these rows):",
-        f"{finding.evidence.query.inlined()};",
+        f"{_narrowed(finding)};",
     ]
     return "\n".join(lines)
+
+
+def _narrowed(finding: Finding) -> str:
+    """The finding's own query; a look's is that of the whole study, cut down to its runs."""
+    sql = finding.evidence.query.inlined()
+    if "detector" not in finding.about:
+        return sql
+    runs = ", ".join(literal(run) for run in finding.evidence.runs)
+    return f"SELECT * FROM (\n{sql}\n) AS look WHERE run IN ({runs})"
 
 
 def _by_seed(seeds: tuple[int, ...], values: tuple[float, ...]) -> list[tuple[int, float]]:

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 from scipy import special
 
-from analysis.stats.permutation import spearman_test
+from analysis.stats.permutation import all_orders, spearman_test
 from analysis.stats.results import Array, Test, average_ranks, is_constant, no_test
 
 EXACT_ROWS = 8
@@ -19,7 +19,7 @@ _METHOD = "permutation test of Spearman's rho"
 
 def spearman_pairs(values: Array, rng: np.random.Generator) -> dict[tuple[int, int], Test]:
     """Spearman's rho of every pair of columns, over the rows that have both (NaN: missing)."""
-    if not np.isnan(values).any() and EXACT_ROWS < len(values) <= MONTE_CARLO_ROWS:
+    if not np.isnan(values).any() and 3 <= len(values) <= MONTE_CARLO_ROWS:
         return _drawn(values, rng)
     return {(i, j): _pair(values[:, [i, j]], rng) for i, j in combinations(range(values.shape[1]), 2)}
 
@@ -40,10 +40,11 @@ def _pair(pair: Array, rng: np.random.Generator) -> Test:
 
 
 def _drawn(values: Array, rng: np.random.Generator) -> dict[tuple[int, int], Test]:
-    """One set of random orders serves all pairs: the later column is rearranged against the earlier ones."""
+    """One set of orders serves all pairs: the later column is rearranged against the earlier ones."""
     n, columns = values.shape
     units = _units(values)
-    orders = rng.permuted(np.broadcast_to(np.arange(n), (DRAWS, n)), axis=1)
+    exact = n <= EXACT_ROWS
+    orders = all_orders(n) if exact else rng.permuted(np.broadcast_to(np.arange(n), (DRAWS, n)), axis=1)
     tests = {}
     for j in range(1, columns):
         shuffled = np.abs(units[orders, j] @ units[:, :j])
@@ -52,7 +53,13 @@ def _drawn(values: Array, rng: np.random.Generator) -> dict[tuple[int, int], Tes
                 tests[i, j] = no_test("degenerate", _METHOD, n)
                 continue
             rho = float(units[:, i] @ units[:, j])
-            p = (1 + int(np.count_nonzero(shuffled[:, i] >= abs(rho) - 1e-10))) / (1 + DRAWS)
+            hits = int(np.count_nonzero(shuffled[:, i] >= abs(rho) - 1e-10))
+            if exact:
+                least = int(np.count_nonzero(shuffled[:, i] >= shuffled[:, i].max() - 1e-10))
+                method = f"exact {_METHOD} ({len(orders)} arrangements)"
+                tests[i, j] = Test(statistic=rho, p=hits / len(orders), n=n, method=method, floor=least / len(orders))
+                continue
+            p = (1 + hits) / (1 + DRAWS)
             tests[i, j] = Test(
                 statistic=rho, p=p, n=n, method=f"Monte Carlo {_METHOD} ({DRAWS} random orders)",
                 floor=1 / (1 + DRAWS), p_error=math.sqrt(p * (1 - p) / DRAWS),

@@ -110,7 +110,7 @@ def spearman_test(x: npt.ArrayLike, y: npt.ArrayLike, rng: np.random.Generator) 
     rho = float(np.clip(rank_x @ rank_y, -1.0, 1.0))
     seen = _Observed(statistic=rho, size=abs(rho), n=n, method=method, tolerance=1e-10)
     if math.factorial(n) <= MAX_EXACT:
-        return _exact(seen, np.abs(rank_y[_orders(n)] @ rank_x))
+        return _exact(seen, np.abs(rank_y[all_orders(n)] @ rank_x))
 
     def draw(count: int) -> Array:
         shuffled = rng.permuted(np.broadcast_to(rank_y, (count, n)), axis=1)
@@ -180,6 +180,6 @@ def _signs(n: int) -> Array:
 
 
 @lru_cache(maxsize=4)
-def _orders(n: int) -> npt.NDArray[np.intp]:
+def all_orders(n: int) -> npt.NDArray[np.intp]:
     """All n! orders of n indices, one a row."""
     return np.array(list(permutations(range(n))), dtype=np.intp)

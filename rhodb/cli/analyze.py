@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rhodb.cli import landscape
+from rhodb.cli import landscape, studies
 from rhodb.cli.lazy import make_app
 from rhodb.cli.options import CsvOption, DbOption, JsonOption, MarkdownOption, example, output_format
 from rhodb.cli.output import console, emit, note
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 app = make_app("Analyse what the warehouse holds, with honest small-sample statistics.")
 landscape.register(app)
+studies.register(app)
 
 TOLD = 10
 """Sentences printed below a table."""

@@ -1,0 +1,128 @@
+"""Do two behaviors rise and fall together over seeds, and does that change between two strata?"""
+
+import math
+from collections import defaultdict
+from itertools import pairwise
+
+import numpy as np
+
+from analysis.anomalies.base import Data, Detector, about
+from analysis.looks import Look, group
+from analysis.panel import Sheet
+from analysis.stats.couplings import coupling_change, spearman_pairs
+from analysis.stats.results import Estimate, Test, no_estimate
+from analysis.study import StudyOptions
+
+
+class Coupling(Detector):
+    """Rank correlation of two behaviors over the seeds of one stratum."""
+
+    name = "coupling"
+    question = "Do two behaviors trade off, or move together, over the seeds of one stratum?"
+    stratum = "model, settings, condition, λ, γ constant; seeds replicate; both behaviors from the same runs"
+    test = "Spearman's rho with exact permutation p (Monte Carlo above 8 seeds)"
+    null = "within the stratum one behavior's values are exchangeable over seeds"
+    reference = "Spearman 1904; Pitman 1937 (permutation test)"
+
+    def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
+        looks = []
+        for sheet in data.panel.sheets:
+            if len(sheet.seeds) < 3:
+                continue
+            for (i, j), test in spearman_pairs(sheet.values, rng).items():
+                looks.append(self._look(sheet, sheet.behaviors[i], sheet.behaviors[j], test, options))
+        return looks
+
+    def _look(self, sheet: Sheet, a: str, b: str, test: Test, options: StudyOptions) -> Look:
+        word = "not told apart from unrelated"
+        if test.statistic is not None:
+            word = f"rho = {test.statistic:.2f}"
+        return Look(
+            detector=self.name,
+            about=about(sheet, f"{a} ~ {b}"),
+            what=f"{sheet.model}, {sheet.label}: {a} and {b} over seeds, {word}",
+            effect=fisher_interval(test, options.level),
+            test=test,
+            method=f"{self.method}; {test.method}",
+            reference=self.reference,
+            groups=tuple(group(name, seeds, values) for name in (a, b) for values, seeds, _ in [sheet.sample(name)]),
+            runs=sheet.runs,
+            needed=f"an exact test of rho reaches {options.alpha:g} from {seeds_for_rho(options.alpha)} seeds on",
+        )
+
+
+class CouplingChange(Detector):
+    """Difference of a rank correlation between two strata."""
+
+    name = "coupling-change"
+    question = "Is the coupling of two behaviors another one at the next λ or γ?"
+    stratum = "two strata of one model and settings that are neighbours in λ or in γ; seeds replicate"
+    test = "permutation test of the difference of Spearman's rho"
+    null = "after centring and scaling each stratum, runs are exchangeable between the two"
+    reference = "Pitman 1937"
+
+    def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
+        return [look for a, b in neighbours(data.panel.sheets) for look in self._pair(a, b, rng)]
+
+    def _pair(self, a: Sheet, b: Sheet, rng: np.random.Generator) -> list[Look]:
+        shared = [name for name in a.behaviors if name in b.behaviors]
+        if len(shared) < 2:
+            return []
+        groups = [np.column_stack([sheet.column(name) for name in shared]) for sheet in (a, b)]
+        groups = [values[~np.isnan(values).any(axis=1)] for values in groups]
+        if min(len(values) for values in groups) < 4:
+            return []
+        looks = []
+        for (i, j), test in coupling_change(groups[0], groups[1], rng).items():
+            change = "no difference can be formed" if test.statistic is None else f"rho changes by {test.statistic:.2f}"
+            looks.append(
+                Look(
+                    detector=self.name,
+                    about=about(a, f"{shared[i]} ~ {shared[j]}", f"{a.label} -> {b.label}"),
+                    what=f"{a.model}: {shared[i]} and {shared[j]}, from {a.label} to {b.label} {change}",
+                    effect=no_estimate("ok", "difference of Spearman's rho", test.n, value=test.statistic),
+                    test=test,
+                    method=f"{self.method}; {test.method}",
+                    reference=self.reference,
+                    runs=(*a.runs, *b.runs),
+                )
+            )
+        return looks
+
+
+def neighbours(sheets: list[Sheet]) -> list[tuple[Sheet, Sheet]]:
+    """Guided sheets of one model and settings next to each other in γ (same λ) or in λ (same γ)."""
+    lines: dict[tuple[object, ...], list[tuple[float, Sheet]]] = defaultdict(list)
+    for sheet in sheets:
+        arm = sheet.arm
+        if arm.condition != "rho-guided" or not arm.rho_weight or arm.margin is None:
+            continue
+        place = (sheet.model, sheet.settings, sheet.metric, sheet.split)
+        lines[(*place, "γ", arm.rho_weight)].append((arm.margin, sheet))
+        lines[(*place, "λ", arm.margin, sheet.experiment)].append((arm.rho_weight, sheet))
+    found = []
+    for line in lines.values():
+        ordered = sorted(line, key=lambda item: item[0])
+        found += [(a, b) for (x, a), (y, b) in pairwise(ordered) if x != y]
+    return found
+
+
+def fisher_interval(test: Test, level: float) -> Estimate:
+    """Spearman's rho with an interval on Fisher's scale, variance 1.06 / (n - 3) (Fieller & Pearson 1961)."""
+    from scipy import special
+
+    method = "Spearman's rho, Fisher interval with variance 1.06 / (n - 3)"
+    rho, n = test.statistic, test.n
+    if rho is None or n < 5 or abs(rho) >= 1 - 1e-12:
+        return no_estimate("ok" if rho is not None else test.status, method, n, value=rho, level=level)
+    reach = float(special.ndtri((1 + level) / 2)) * math.sqrt(1.06 / (n - 3))
+    low, high = (math.tanh(math.atanh(rho) + side * reach) for side in (-1, 1))
+    return Estimate(value=rho, low=low, high=high, n=n, method=method, level=level)
+
+
+def seeds_for_rho(alpha: float) -> int:
+    """Smallest n with which an exact two-sided test of rho can reach alpha: 2 / n! at best."""
+    n = 3
+    while 2 / math.factorial(n) > alpha:
+        n += 1
+    return n

@@ -1,0 +1,80 @@
+"""`rhodb analyze anomalies`: all detectors over one reading of the warehouse, corrected together."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.anomalies import load_detectors
+from analysis.anomalies.base import Data, Detector
+from analysis.findings import Result
+from analysis.looks import RULE, judged
+from analysis.panel import panels
+from analysis.query import Conditions, Query, read_sql
+from analysis.study import Study, StudyOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Anomalies(Study):
+    """Patterns that stand out, and what makes them: ten detectors, corrected together for all their looks."""
+
+    name = "anomalies"
+
+    def __init__(self, detectors: list[Detector] | None = None) -> None:
+        self.detectors = load_detectors() if detectors is None else detectors
+
+    def query(self, options: StudyOptions) -> Query:
+        return family_query(options)
+
+    def compute(self, frame: "pd.DataFrame", options: StudyOptions, rng: np.random.Generator) -> Result:
+        data = data_of(frame)
+        looks = [look for detector in self.detectors for look in detector.detect(data, options, rng)]
+        query = self.query(options)
+        findings, count = judged(looks, options, query)
+        messages = list(dict.fromkeys(data.panel.messages))
+        if not findings:
+            messages.append(
+                f"nothing to look at for metric {', '.join(options.metrics)}, split {options.split}: the detectors "
+                "need runs of several seeds, doses, conditions or layers"
+            )
+        return Result(
+            study=self.name,
+            options=asdict(options),
+            findings=findings,
+            looks=count,
+            messages=tuple(messages),
+            query=query,
+            caption=caption(options, count, len(self.detectors)),
+        )
+
+
+def family_query(options: StudyOptions) -> Query:
+    """The SELECT over the runs of all families; other families than alignment come with all their metrics."""
+    conditions = Conditions()
+    conditions.equal("chosen.model", options.model)
+    conditions.equal("score.split", options.split)
+    conditions.among("score.behavior", options.behaviors)
+    metrics = {f"metric_{i}": metric for i, metric in enumerate(options.metrics, 1)}
+    asked = f"(chosen.kind <> 'alignment' OR score.metric IN ({', '.join(':' + name for name in metrics)}))"
+    sql = read_sql("anomalies", where=options.where or "1 = 1", conditions=f"{conditions}\n  AND {asked}")
+    return Query(sql=sql, parameters=conditions.parameters | metrics)
+
+
+def data_of(frame: "pd.DataFrame") -> Data:
+    """The panel of alignment runs, and the other families' rows."""
+    steering, freeze = frame[frame["kind"] == "steering"], frame[frame["kind"] == "freeze"].copy()
+    tuned = {config: json.loads(config).get("fine_tuned") for config in freeze["config"].unique()}
+    freeze["fine_tuned"] = freeze["config"].map(tuned).astype(float)
+    return Data(panel=panels(frame), steering=steering, freeze=freeze)
+
+
+def caption(options: StudyOptions, count: int, detectors: int) -> str:
+    """How to read the table."""
+    names = {"holm": "Holm", "bh": "Benjamini-Hochberg", "none": "not adjusted"}
+    return (
+        f"{detectors} kinds of look; split {options.split}; p adjusted over all {count} looks of the call "
+        f"({names[options.correction]}). Verdict at alpha {options.alpha:g}: {RULE}."
+    )

@@ -1,0 +1,102 @@
+"""Does λ act on another model with the same slope?"""
+
+from itertools import combinations
+
+import numpy as np
+
+from analysis.anomalies.base import Data, Detector, about
+from analysis.anomalies.dose import stratum_of
+from analysis.looks import Look, group, metric_unit
+from analysis.panel import Sheet
+from analysis.stats.ratios import fieller
+from analysis.stats.results import Array, Estimate
+from analysis.stats.slopes import Line, equivalent_slopes, fit_line, slope_difference
+from analysis.study import StudyOptions
+
+TOLERANCE = 0.15
+
+
+class Transfer(Detector):
+    """Ratio of the dose slopes of two models."""
+
+    name = "transfer"
+    question = f"Is the slope over λ the same on two models, within {100 * TOLERANCE:.0f} %?"
+    stratum = "settings and γ constant, the same doses on both models; seeds replicate"
+    test = f"two one-sided t tests of the slopes' ratio against 1 ± {TOLERANCE:g}; Fieller set of the ratio"
+    null = f"the slopes differ by {100 * TOLERANCE:.0f} % or more"
+    reference = "Schuirmann 1987; Fieller 1954"
+
+    def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
+        best: dict[tuple[str, str, float | None], list[Sheet]] = {}
+        for design in data.panel.designs:
+            for ladder in design.ladders():
+                key = (design.model, design.metric, ladder[-1].arm.margin)
+                if len(ladder) >= 3 and _size(ladder) > _size(best.get(key, [])):
+                    best[key] = ladder
+        looks = []
+        for (first, a), (second, b) in combinations(best.items(), 2):
+            same_doses = [s.dose for s in a] == [s.dose for s in b]
+            if first[0] != second[0] and first[1:] == second[1:] and same_doses and a[-1].settings == b[-1].settings:
+                for behavior in a[0].behaviors:
+                    look = self._look(a, b, behavior, options)
+                    looks += [look] if look else []
+        return looks
+
+    def _look(self, a: list[Sheet], b: list[Sheet], behavior: str, options: StudyOptions) -> Look | None:
+        points = [ladder_points(ladder, behavior) for ladder in (a, b)]
+        lines = [fit_line(x, y) for x, y, _ in points]
+        first, second = lines
+        if first is None or second is None:
+            return None
+        ratio, kind = ratio_of(first, second, options.level)
+        models = (a[0].model, b[0].model)
+        unit = metric_unit(a[0].metric, a[0].quantity)[1]
+        return Look(
+            detector=self.name,
+            about={**about(a[0], behavior, stratum_of(a)), "model": " / ".join(models)},
+            what=f"{behavior}: slope over λ {first.slope:.3g} on {models[0]}, {second.slope:.3g} on {models[1]}; "
+            f"ratio {kind}; supported means equal within {100 * TOLERANCE:.0f} %",
+            effect=ratio,
+            test=equivalent_slopes(first, second, tolerance=TOLERANCE),
+            more=(slope_difference(second, first),),
+            method=f"{self.method}; {ratio.method}",
+            reference=self.reference,
+            groups=tuple(
+                group(f"{ladder[0].model} λ={s.dose:g}", seeds, values)
+                for ladder in (a, b)
+                for s in ladder
+                for values, seeds, _ in [s.sample(behavior)]
+            ),
+            runs=tuple(run for _, _, runs in points for run in runs),
+            unit=unit,
+        )
+
+
+def _size(ladder: list[Sheet]) -> int:
+    return sum(len(sheet.seeds) for sheet in ladder)
+
+
+def ladder_points(ladder: list[Sheet], behavior: str) -> tuple[Array, Array, tuple[str, ...]]:
+    """Doses, values and runs of all seeds."""
+    samples = [(sheet.dose, *sheet.sample(behavior)) for sheet in ladder]
+    x = np.concatenate([np.full(len(values), dose) for dose, values, _, _ in samples])
+    y = np.concatenate([values for _, values, _, _ in samples])
+    return x, y, tuple(run for *_, runs in samples for run in runs)
+
+
+def ratio_of(a: Line, b: Line, level: float) -> tuple[Estimate, str]:
+    """slope(a) / slope(b) with Fieller's set, as an estimate where it is an interval, and in words."""
+    spread = (a.ss + b.ss) / (a.df + b.df)
+    found = fieller(
+        a.slope, b.slope, var_numerator=spread / a.sxx, var_denominator=spread / b.sxx, level=level, df=a.df + b.df
+    )
+    bounded = found.kind == "bounded" and found.status == "ok"
+    estimate = Estimate(
+        value=found.value, low=found.low if bounded else None, high=found.high if bounded else None,
+        n=a.df + b.df + 4, method=f"{found.method} ({found.kind})", level=level,
+    )  # fmt: skip
+    if found.value is None:
+        return estimate, "not defined"
+    if bounded:
+        return estimate, f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+    return estimate, f"{found.value:.3g} (Fieller set {found.kind}: the second slope may be zero)"

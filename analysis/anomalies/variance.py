@@ -1,0 +1,108 @@
+"""Does a behavior vary less over seeds than the others of its stratum, and is it at the end of its range?"""
+
+import numpy as np
+
+from analysis.anomalies.base import Data, Detector, about, named
+from analysis.looks import Look, group, interval_text, metric_unit
+from analysis.panel import Sheet
+from analysis.stats.intervals import sd_ratio_interval
+from analysis.stats.results import Array, Estimate, no_estimate, no_test
+from analysis.stats.spread import brown_forsythe
+from analysis.study import StudyOptions
+
+BOUNDS = {"rho": (-1.0, 1.0), "truth_corr": (-1.0, 1.0), "auc": (0.0, 1.0), "pair_accuracy": (0.0, 1.0),
+          "retention": (0.0, 1.0), "choice_accuracy": (0.0, 1.0), "answer_rate": (0.0, 1.0)}  # fmt: skip
+"""Attainable range of a metric; a metric without one cannot have a ceiling."""
+BOOTSTRAP_FROM = 20
+"""Seeds from which the interval is bootstrapped; below, a percentile bootstrap covers far too little."""
+DRAWS = 4_000
+CEILING_SDS = 2.0
+
+
+class VarianceCompression(Detector):
+    """Spread over seeds by behavior, within one stratum."""
+
+    name = "variance"
+    question = "Do the behaviors of one stratum spread differently over seeds, and is one pressed against its bound?"
+    stratum = "model, settings, condition, λ, γ constant; seeds replicate; behaviors are compared"
+    test = "Brown-Forsythe test over the behaviors; ratio of the smallest to the largest SD"
+    null = "all behaviors have one variance over seeds, on the scale they are measured in"
+    reference = "Brown & Forsythe 1974"
+
+    def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
+        looks = []
+        for sheet in data.panel.sheets:
+            samples = {b: sheet.sample(b) for b in sheet.behaviors}
+            full = {b: found for b, found in samples.items() if len(found[0]) >= 4}
+            if len(full) > 1:
+                looks.append(self._spreads(sheet, full, options, rng))
+            looks += [ceiling for b in full if (ceiling := self._ceiling(sheet, b))]
+        return looks
+
+    def _spreads(
+        self,
+        sheet: Sheet,
+        samples: dict[str, tuple[Array, tuple[int, ...], tuple[str, ...]]],
+        options: StudyOptions,
+        rng: np.random.Generator,
+    ) -> Look:
+        sds = {b: float(values.std(ddof=1)) for b, (values, _, _) in samples.items()}
+        least, most = min(sds, key=sds.__getitem__), max(sds, key=sds.__getitem__)
+        ratio = sd_ratio(samples[most][0], samples[least][0], options.level, rng)
+        return Look(
+            detector=self.name,
+            about=about(sheet, f"{least} / {most}"),
+            what=f"{sheet.model}, {sheet.label}: {named(sheet, least)} spreads least over seeds (SD {sds[least]:.3g}), "
+            f"{most} most (SD {sds[most]:.3g}); SD ratio {interval_text(ratio)}, on scales that may differ",
+            effect=ratio,
+            test=brown_forsythe([values for values, _, _ in samples.values()]),
+            method=f"{self.method}; {ratio.method}",
+            reference=self.reference,
+            groups=tuple(group(b, seeds, values) for b, (values, seeds, _) in samples.items()),
+            runs=sheet.runs,
+            unit=metric_unit(sheet.metric, sheet.quantity)[1],
+        )
+
+    def _ceiling(self, sheet: Sheet, behavior: str) -> Look | None:
+        """A look only where the scores stand within two SDs of a bound: then the spread is the bound's doing."""
+        bounds = BOUNDS.get(sheet.metric)
+        if bounds is None:
+            return None
+        offset = sheet.baselines[:, sheet.behaviors.index(behavior)] if sheet.quantity == "delta" else 0.0
+        scores = sheet.column(behavior) + offset
+        scores = scores[np.isfinite(scores)]
+        if len(scores) < 4:
+            return None
+        room = float(min(bounds[1] - scores.mean(), scores.mean() - bounds[0]))
+        reach = float(np.ptp(scores))
+        if room > CEILING_SDS * float(scores.std(ddof=1)) and room > 0.02 * (bounds[1] - bounds[0]):
+            return None
+        return Look(
+            detector=self.name,
+            about=about(sheet, behavior),
+            what=f"{sheet.model}, {sheet.label}: {behavior} {sheet.metric} stands {room:.3g} from the end of its range "
+            f"and moves over {reach:.3g}",
+            effect=no_estimate("ok", "distance of the mean from the nearest bound", len(scores), value=room),
+            test=no_test("not enough data", "none: a bound is a fact, not a sample", len(scores)),
+            method=self.method,
+            reference=self.reference,
+            groups=(group(sheet.label, sheet.seeds[: len(scores)], scores),),
+            runs=sheet.runs,
+            fixed="artefact",
+            why="the bound leaves it no room, so a small spread says nothing about the model",
+        )
+
+
+def sd_ratio(a: Array, b: Array, level: float, rng: np.random.Generator) -> Estimate:
+    """SD(b) / SD(a) over the same seeds: F interval for few, percentile bootstrap of seeds for many values."""
+    if min(len(a), len(b)) < BOOTSTRAP_FROM:
+        return sd_ratio_interval(a, b, level=level)
+    spreads = [sample[rng.integers(0, len(sample), size=(DRAWS, len(sample)))].std(axis=1, ddof=1) for sample in (a, b)]
+    if not spreads[0].all() or a.std() == 0:
+        return no_estimate("degenerate", "bootstrap of the ratio of SDs", len(a) + len(b), level=level)
+    ratios = spreads[1] / spreads[0]
+    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(
+        value=float(b.std(ddof=1) / a.std(ddof=1)), low=float(low), high=float(high), n=len(a) + len(b),
+        method=f"ratio of SDs, percentile bootstrap ({DRAWS} draws)", level=level,
+    )  # fmt: skip

@@ -1,0 +1,150 @@
+"""Studies that summarise: condition means, dose-response, spread over seeds. Built from the panel and the detectors."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.anomalies.base import about, named
+from analysis.anomalies.dose import DoseTrend, Reversal, stratum_of
+from analysis.anomalies.responder import Responder
+from analysis.anomalies.study import caption, data_of, family_query
+from analysis.anomalies.transfer import Transfer
+from analysis.findings import Result
+from analysis.looks import Look, group, interval_text, judged, metric_unit
+from analysis.panel import Panel, Sheet
+from analysis.query import Query
+from analysis.stats.intervals import mean_interval, sd_interval, sd_ratio_interval
+from analysis.stats.permutation import sign_flip_test
+from analysis.stats.results import Array, Test, is_constant, no_test
+from analysis.stats.spread import brown_forsythe
+from analysis.study import Study, StudyOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class _Summary(Study):
+    """What these studies share: query, gate, correction."""
+
+    def query(self, options: StudyOptions) -> Query:
+        return family_query(options)
+
+    def compute(self, frame: "pd.DataFrame", options: StudyOptions, rng: np.random.Generator) -> Result:
+        frame = frame[frame["kind"] == "alignment"]
+        data = data_of(frame)
+        looks = self.looks(frame, data.panel, options, rng)
+        query = self.query(options)
+        findings, count = judged(looks, options, query)
+        empty = (
+            () if findings else (f"no alignment runs fit: metric {', '.join(options.metrics)}, split {options.split}",)
+        )
+        return Result(
+            study=self.name,
+            options=asdict(options),
+            findings=findings,
+            looks=count,
+            messages=(*dict.fromkeys(data.panel.messages), *empty),
+            query=query,
+            caption=caption(options, count, len({look.detector for look in looks})),
+        )
+
+    def looks(self, frame: "pd.DataFrame", panel: Panel, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
+        raise NotImplementedError
+
+
+class Ablation(_Summary):
+    """Mean change per condition and behavior over seeds, with intervals."""
+
+    name = "ablation"
+
+    def looks(self, frame: "pd.DataFrame", panel: Panel, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
+        return [
+            _mean_look(sheet, behavior, options, rng)
+            for sheet in panel.sheets
+            for behavior in sheet.behaviors
+            if len(sheet.sample(behavior)[0])
+        ]
+
+
+def _mean_look(sheet: Sheet, behavior: str, options: StudyOptions, rng: np.random.Generator) -> Look:
+    values, seeds, runs = sheet.sample(behavior)
+    mean = mean_interval(values, level=options.level)
+    unit = metric_unit(sheet.metric, sheet.quantity)[1]
+    return Look(
+        detector="condition mean",
+        about=about(sheet, behavior),
+        what=f"{sheet.model}, {sheet.label}: {named(sheet, behavior)} {interval_text(mean, unit)}",
+        effect=mean,
+        test=zero_mean_test(values),
+        more=(sign_flip_test(values, rng),),
+        method="mean over seeds against 0 (the untouched model), Student's t; sign-flip permutation test beside it",
+        reference="Student 1908; Fisher 1935",
+        groups=(group(sheet.label, seeds, values),),
+        runs=runs,
+        unit=unit,
+        needed="at least two seeds that differ are needed for an interval",
+    )
+
+
+def zero_mean_test(values: Array) -> Test:
+    """One-sample t test of a zero mean."""
+    from scipy import special
+
+    n, method = len(values), "one-sample t test of a zero mean"
+    if n < 2:
+        return no_test("not enough data", method, n)
+    if is_constant(values):
+        return no_test("degenerate", method, n)
+    t = float(values.mean() / (values.std(ddof=1) / np.sqrt(n)))
+    return Test(statistic=t, p=float(2 * special.stdtr(n - 1, -abs(t))), n=n, method=method)
+
+
+class DoseResponse(_Summary):
+    """How behaviors follow λ: trends, reversals of single seeds, seeds and models compared."""
+
+    name = "dose-response"
+
+    def looks(self, frame: "pd.DataFrame", panel: Panel, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
+        data = data_of(frame)
+        detectors = (DoseTrend(), Reversal(), Responder(), Transfer())
+        return [look for detector in detectors for look in detector.detect(data, options, rng)]
+
+
+class Variance(_Summary):
+    """Standard deviation over seeds by λ and behavior, and whether it changes with λ."""
+
+    name = "variance"
+
+    def looks(self, frame: "pd.DataFrame", panel: Panel, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
+        return [
+            look
+            for design in panel.designs
+            for ladder in design.ladders()
+            for behavior in ladder[0].behaviors
+            if (look := _spread_look(ladder, behavior, options))
+        ]
+
+
+def _spread_look(ladder: list[Sheet], behavior: str, options: StudyOptions) -> Look | None:
+    kept = [sheet for sheet in ladder if len(sheet.sample(behavior)[0]) > 1]
+    if len(kept) < 2:
+        return None
+    samples = [sheet.sample(behavior) for sheet in kept]
+    spreads = [sd_interval(values, level=options.level) for values, _, _ in samples]
+    least = min(range(1, len(kept)), key=lambda i: spreads[i].value or 0.0)
+    ratio = sd_ratio_interval(samples[0][0], samples[least][0], level=options.level)
+    listed = "; ".join(f"λ={s.dose:g}: {interval_text(sd)}" for s, sd in zip(kept, spreads, strict=True))
+    return Look(
+        detector="spread over seeds",
+        about=about(kept[0], behavior, stratum_of(kept)),
+        what=f"{kept[0].model}: SD of {named(kept[0], behavior)} over seeds {listed}; the smallest, at λ="
+        f"{kept[least].dose:g}, is {interval_text(ratio)} of that at λ={kept[0].dose:g} (picked as the smallest)",
+        effect=ratio,
+        test=brown_forsythe([values for values, _, _ in samples]),
+        method=f"Brown-Forsythe test over the doses; chi-square intervals of SDs; {ratio.method}",
+        reference="Brown & Forsythe 1974",
+        groups=tuple(group(f"λ={s.dose:g}", seeds, v) for s, (v, seeds, _) in zip(kept, samples, strict=True)),
+        runs=tuple(run for _, _, runs in samples for run in runs),
+        unit=metric_unit(kept[0].metric, kept[0].quantity)[1],
+    )
