@@ -39,6 +39,10 @@ RUNNERS: Final[dict[str, tuple[str, str]]] = {
         "runners.stress_test:STRESS_TEST",
         "Let baseline and trained models answer jailbreaks and benign prompts, and judge which they refuse.",
     ),
+    "attack-defense": (
+        "runners.attack_defense:ATTACK_DEFENSE",
+        "Train a sparse autoencoder, scale the features of a behavior, and score every behavior.",
+    ),
     "landscape": (
         "runners.landscape:LANDSCAPE",
         "Embed the probes' texts, join similar ones and find their communities, for several seeds and thresholds.",

@@ -42,7 +42,8 @@ class ScoringSession:
     kind: ClassVar[str]
     """Kind of the runs."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, *, score_all: bool = False) -> None:
+        """`score_all`: every behavior that has pairs is scored, whatever the configuration's `behaviors` are for."""
         self.base_config = config
         self.sets = load_probe_sets(config.probes)
         self.split_config: Config = {}
@@ -53,7 +54,7 @@ class ScoringSession:
             clusters = split_by_cluster(self.sets, config.probes)
             self.split_config = {"cluster_split": clusters.config}
             self.as_split = clusters.apply(self.sets)
-        self.behaviors = config.behaviors or pair_behaviors(self.sets)
+        self.behaviors = (None if score_all else config.behaviors) or pair_behaviors(self.sets)
         self.uses = select_pairs(
             self.as_split,
             behaviors=self.behaviors,
@@ -151,8 +152,8 @@ class ScoringSession:
 
     @cached_property
     def untouched(self) -> CellRows:
-        """Scores of the untouched model, for outcomes that compare with them; computed once a process."""
-        return self.score(self.uses)
+        """Eval scores of the untouched model, for outcomes that compare with them; computed once a process."""
+        return self.score(self.eval_uses)
 
     @cached_property
     def eval_uses(self) -> list[ProbeUse]:

@@ -30,7 +30,7 @@ class _Tapped(Module):
     """A decoder layer whose output goes through a function; everything else about it is the layer's own."""
 
     def __init__(self, layer: Module, after: Change) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.layer = layer
         self._after = after
 
