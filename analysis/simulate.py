@@ -1,0 +1,299 @@
+"""Simulated warehouses: without effects, with planted effects of stated size, and with artefacts.
+
+Each scenario builds the rows that the query of `anomalies` would return. `python -m analysis.simulate` runs all
+of them and writes the table of false findings and power into docs/simulation.md.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.anomalies.study import Anomalies
+from analysis.findings import Verdict
+from analysis.stats.rates import wilson
+from analysis.study import StudyOptions
+from rhodb.records import canonical_json, digest
+
+SEEDS = (42, 123, 456, 789, 1337)
+TEN = tuple(range(1, 11))
+DOSES = (0.0, 0.1, 0.2, 0.5)
+BEHAVIORS = ("factual", "toxicity", "bias", "sycophancy")
+CONDITIONS = ("sft-only", "rho-guided", "contrastive-only", "shuffled-pairs")
+LAYERS = (10, 14, 18, 22, 26)
+NOISE = 0.05
+"""SD over seeds, nats/token: the unit of all planted sizes."""
+
+Row = dict[str, Any]
+Build = Callable[[np.random.Generator], "Warehouse"]
+
+
+@dataclass
+class Warehouse:
+    """Rows in the shape of analysis/sql/anomalies.sql."""
+
+    rows: list[Row] = field(default_factory=list)
+
+    def run(self, scores: Mapping[str, float], *, seed: int, kind: str = "alignment", model: str = "m1",
+            baseline: float | None = 0.2, metric: str = "gap", se: float = 0.01,
+            config: Mapping[str, Any] | None = None,
+            **axes: Any) -> None:  # fmt: skip
+        """One run; `scores` are Δ, added to the baseline."""
+        name = digest(canonical_json([len(self.rows), kind, model, seed]))
+        head = dict.fromkeys(
+            ("condition", "rho_weight", "margin", "layer", "alpha", "control", "steered_behavior", "compress_ratio",
+             "freeze_ratio", "experiment")
+        )  # fmt: skip
+        head |= {
+            "run": name, "kind": kind, "model": model, "model_fingerprint": digest(model), "seed": seed,
+            "seed_known": 1,
+            "config": canonical_json(dict(config or {"lora_rank": 8})), "baseline": f"baseline-{model}",
+        } | axes  # fmt: skip
+        for behavior, delta in scores.items():
+            base = 0.0 if baseline is None else baseline
+            self.rows.append(
+                head
+                | {"behavior": behavior, "metric": metric, "split": "eval", "value": base + delta, "se": se, "n": 50,
+                   "baseline_value": baseline, "delta": None if baseline is None else delta}
+            )  # fmt: skip
+
+    def arm(self, table: np.ndarray, *, condition: str, weight: float, margin: float = 0.1, model: str = "m1",
+            seeds: Sequence[int] = SEEDS) -> None:  # fmt: skip
+        """Runs of one condition; `table` is seeds x behaviors."""
+        plain = condition == "sft-only"
+        for seed, values in zip(seeds, table, strict=True):
+            self.run(
+                dict(zip(BEHAVIORS, map(float, values), strict=False)), seed=seed, model=model, condition=condition,
+                rho_weight=0.0 if plain else weight, margin=None if plain else margin,
+            )  # fmt: skip
+
+    def frame(self) -> pd.DataFrame:
+        frame = pd.DataFrame(self.rows)
+        numbers = ("rho_weight", "margin", "layer", "alpha", "control", "compress_ratio", "freeze_ratio", "delta")
+        return frame.astype(dict.fromkeys(numbers, float))
+
+
+def noise(rng: np.random.Generator, seeds: int = 5) -> np.ndarray:
+    """Seeds x behaviors without any effect."""
+    return rng.normal(0.0, NOISE, size=(seeds, len(BEHAVIORS)))
+
+
+def ladder(wh: Warehouse, rng: np.random.Generator, *, model: str = "m1", slope: float = 0.0, odd_seed: float = 0.0,
+           seeds: Sequence[int] = SEEDS) -> None:  # fmt: skip
+    """A dose series; toxicity rises by `slope` a unit of λ, and by `odd_seed` more in the last seed."""
+    for dose in DOSES:
+        table = noise(rng, len(seeds))
+        table[:, 1] += slope * dose
+        table[-1, 1] += odd_seed * dose
+        wh.arm(table, condition="rho-guided" if dose else "sft-only", weight=dose, model=model, seeds=seeds)
+
+
+def ablation(wh: Warehouse, rng: np.random.Generator, *, shift: float = 0.0, cell: float = 0.0) -> None:
+    """Four conditions; each is `shift` further along all behaviors, and one cell of toxicity departs by `cell`."""
+    for k, condition in enumerate(CONDITIONS):
+        table = noise(rng) + shift * k
+        if condition == "shuffled-pairs":
+            table[1, 1] += cell
+        wh.arm(table, condition=condition, weight=0.2, model="m3")
+
+
+def steering(wh: Warehouse, rng: np.random.Generator, *, controls: int, peak: float = 0.0) -> None:
+    """A layer sweep of one vector and its random controls."""
+    for control in (None, *range(controls)):
+        for layer in LAYERS:
+            size = peak if control is None and layer == LAYERS[2] else 0.0
+            scores = {b: float(rng.normal(0, NOISE)) + size for b in BEHAVIORS[:2]}
+            wh.run(scores, seed=0, kind="steering", layer=layer, alpha=4.0, control=control)
+
+
+def freeze(wh: Warehouse, rng: np.random.Generator, *, error: float, product: float = 0.0, idle: bool = False) -> None:
+    """A freeze x compress grid; `product` is the size of the interaction, `idle`: freezing changes nothing."""
+    for compress in (0.7, 0.85, 1.0):
+        fixed = float(rng.normal(0, NOISE))
+        for frozen in (0.0, 0.25, 0.5, 0.75, 0.9):
+            effect = 0.3 * compress + (0.0 if idle else -0.2 * frozen + product * frozen * (1 - compress))
+            value = effect + (fixed if idle else float(rng.normal(0, error)))
+            wh.run({"factual": value}, seed=0, kind="freeze", baseline=None, compress_ratio=compress,
+                   freeze_ratio=frozen, config={"fine_tuned": 1})  # fmt: skip
+
+
+def nothing(rng: np.random.Generator) -> Warehouse:
+    """All families, no effect anywhere."""
+    wh = Warehouse()
+    ladder(wh, rng)
+    ladder(wh, rng, model="m2")
+    ablation(wh, rng)
+    steering(wh, rng, controls=19)
+    freeze(wh, rng, error=0.02)
+    return wh
+
+
+def ladders(**planted: Any) -> Build:
+    """Two dose series on two models, with the same planted effect."""
+
+    def build(rng: np.random.Generator) -> Warehouse:
+        wh = Warehouse()
+        ladder(wh, rng, **planted)
+        ladder(wh, rng, model="m2", **planted)
+        return wh
+
+    return build
+
+
+def coupled(first: float, second: float) -> Build:
+    """Two strata (γ 0 and 0.1) of ten seeds in which factual and toxicity correlate."""
+
+    def build(rng: np.random.Generator) -> Warehouse:
+        wh = Warehouse()
+        for margin, r in ((0.0, first), (0.1, second)):
+            table = noise(rng, len(TEN))
+            table[:, 1] = r * table[:, 0] + np.sqrt(1 - r * r) * table[:, 1]
+            wh.arm(table, condition="rho-guided", weight=0.2, margin=margin, seeds=TEN)
+        return wh
+
+    return build
+
+
+def compressed(ratio: float) -> Build:
+    """Twenty seeds, one behavior with a smaller SD."""
+
+    def build(rng: np.random.Generator) -> Warehouse:
+        wh, table = Warehouse(), noise(rng, 20)
+        table[:, 2] *= ratio
+        wh.arm(table, condition="rho-guided", weight=0.2, seeds=range(1, 21))
+        return wh
+
+    return build
+
+
+def built(part: Callable[..., None], **planted: Any) -> Build:
+    """A warehouse of one family."""
+
+    def build(rng: np.random.Generator) -> Warehouse:
+        wh = Warehouse()
+        part(wh, rng, **planted)
+        return wh
+
+    return build
+
+
+def margins_apart(rng: np.random.Generator) -> Warehouse:
+    """Two γ with means 10 SD apart: pooled, all behaviors would seem coupled and one would seem to spread."""
+    wh = Warehouse()
+    for margin in (0.0, 0.1):
+        wh.arm(noise(rng) + 100 * NOISE * margin, condition="rho-guided", weight=0.2, margin=margin)
+    return wh
+
+
+def copied(rng: np.random.Generator) -> Warehouse:
+    """The null warehouse with all runs of one model in it three times."""
+    wh = Warehouse()
+    ladder(wh, rng)
+    wh.rows += [row | {"run": f"{row['run']}-{k}"} for k in (1, 2) for row in list(wh.rows)]
+    return wh
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """What is simulated, and which detector must answer with which verdict."""
+
+    name: str
+    build: Build
+    detector: str | None = None
+    """None: nothing may be supported."""
+    verdict: Verdict = "supported"
+    size: str = ""
+
+
+SCENARIOS: tuple[Scenario, ...] = (
+    Scenario(name="no effect", build=nothing),
+    Scenario(name="pooled strata", build=margins_apart, size="two γ 10 SD apart"),
+    Scenario(name="duplicated rows", build=copied, size="every run three times"),
+    Scenario(name="no-op factor", build=built(freeze, error=0.0, idle=True), detector="additivity",
+             verdict="degenerate", size="freezing changes nothing"),
+    Scenario(name="copied baselines", build=ladders(), detector="baseline", verdict="artefact", size="one baseline"),
+    Scenario(name="regression to the mean", build=ladders(slope=4 * NOISE), detector="reversal", verdict="artefact",
+             size="independent seeds, rise of 2 SD"),
+    Scenario(name="variance compression", build=compressed(0.05), detector="variance", size="SD ratio 1/20, 20 seeds"),
+    Scenario(name="coupling", build=coupled(0.97, 0.97), detector="coupling", size="r = 0.97, 10 seeds"),
+    Scenario(name="change of coupling", build=coupled(0.97, -0.97), detector="coupling-change",
+             size="r = 0.97 to -0.97, 10 seeds"),
+    Scenario(name="dose-response", build=ladders(slope=8 * NOISE), detector="dose", size="rise of 4 SD, 5 seeds"),
+    Scenario(name="layer peak", build=built(steering, controls=199, peak=8 * NOISE), detector="layers",
+             size="8 SD at one layer, 199 controls"),
+    Scenario(name="condition geometry", build=built(ablation, shift=2 * NOISE), detector="geometry",
+             size="conditions 2 SD apart, 5 seeds"),
+    Scenario(name="transfer", build=ladders(slope=80 * NOISE), detector="transfer", size="equal slopes, rise of 40 SD"),
+    Scenario(name="condition x seed", build=built(ablation, cell=12 * NOISE), detector="interaction",
+             size="one cell by 12 SD, 4 x 5"),
+    Scenario(name="interaction of axes", build=built(freeze, error=0.005, product=1.5), detector="additivity",
+             size="product term 1.5, error 0.005"),
+    Scenario(name="super-responder", build=ladders(odd_seed=24 * NOISE), detector="responder",
+             size="one seed 12 SD more over the doses"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """Of `n` warehouses: how many had the expected finding, and how many any supported one (by detector)."""
+
+    scenario: Scenario
+    n: int
+    hits: int
+    supported: int
+    detectors: Mapping[str, int]
+
+
+def simulate(scenario: Scenario, n: int, seed: int = 0) -> Tally:
+    """Run all detectors over `n` simulated warehouses."""
+    study, options = Anomalies(), StudyOptions()
+    hits, supported, detectors = 0, 0, Counter[str]()
+    for k in range(n):
+        rng = np.random.default_rng([seed, k])
+        findings = study.compute(scenario.build(rng).frame(), options, rng).findings
+        found = {(f.about["detector"], f.verdict) for f in findings}
+        hits += (scenario.detector, scenario.verdict) in found
+        named = {detector for detector, verdict in found if verdict == "supported"}
+        supported += bool(named)
+        detectors.update(named)
+    return Tally(scenario=scenario, n=n, hits=hits, supported=supported, detectors=detectors)
+
+
+def table(tallies: Sequence[Tally]) -> str:
+    """The page of the docs."""
+    lines = [
+        "# Simulated warehouses: false findings and power",
+        "",
+        "Made by `python -m analysis.simulate`; do not edit. Every detector runs on every warehouse, all p values of a "
+        "call are corrected together (Holm, alpha 0.05), 5 seeds unless stated, sizes in SDs over seeds. "
+        "*Found* counts warehouses in which the named detector gives the expected verdict, with Wilson's 95 % "
+        "interval; "
+        "*any supported* counts those in which any detector calls anything supported.",
+        "",
+        "| warehouse | size | detector, verdict | found | any supported | supported by |",
+        "|---|---|---|---|---|---|",
+    ]
+    for t in tallies:
+        s, rate = t.scenario, wilson(t.hits, t.n)
+        expected = "none may be" if s.detector is None else f"{s.detector}, {s.verdict}"
+        found = "" if s.detector is None else f"{t.hits}/{t.n} [{rate.low:.2f}, {rate.high:.2f}]"
+        by = ", ".join(f"{name} {count}" for name, count in sorted(t.detectors.items()))
+        lines.append(f"| {s.name} | {s.size} | {expected} | {found} | {t.supported}/{t.n} | {by} |")
+    return "\n".join([*lines, ""])
+
+
+def main(arguments: Sequence[str]) -> None:
+    """`python -m analysis.simulate [WAREHOUSES] [FILE]`: 200 of each without effects, a quarter of that with."""
+    n = int(arguments[0]) if arguments else 200
+    path = Path(arguments[1]) if len(arguments) > 1 else Path("docs/simulation.md")
+    tallies = [simulate(s, n if s.detector is None else max(1, n // 4)) for s in SCENARIOS]
+    path.write_text(table(tallies), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
