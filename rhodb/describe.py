@@ -12,6 +12,7 @@ Row = dict[str, Any]
 WIDE = "wide: <behavior>_<metric>_<split>, before_<...> of the baseline and d_<...>, the difference."
 VIEWS = {
     "v_scores": "Every score, tidy: axes of the run, value, standard error, n, baseline's value and difference.",
+    "v_wide_scores": "The scores of every run, one column a behavior, metric and split: <behavior>_<metric>_<split>.",
     "v_alignment": f"Alignment runs, {WIDE}",
     "v_freeze_sweep": f"Compressed models with frozen layers, {WIDE}",
     "v_cf90_multiseed": f"Compressed models, several seeds, {WIDE}",

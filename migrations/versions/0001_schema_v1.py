@@ -27,6 +27,7 @@ TABLES = (
 )
 VIEWS = (
     "v_scores",
+    "v_wide_scores",
     "v_alignment",
     "v_freeze_sweep",
     "v_cf90_multiseed",
@@ -70,29 +71,29 @@ def upgrade() -> None:
     landscape_tables.create_landscape_tables()
     source_tables.create_source_tables()
     training_tables.create_training_tables()
-    columns = ",\n    ".join(_score_columns())
+    names = list(_score_columns())
+    scores = ",\n    ".join(f"{score} AS {name}" for name, score in names)
+    shown = ",\n    ".join(
+        f"after.{name}, before.{name} AS before_{name}, after.{name} - before.{name} AS d_{name}" for name, _ in names
+    )
     for view in VIEWS:
-        op.execute(sa.text(view_sql(revision, view).replace(":columns", columns)))
+        op.execute(sa.text(view_sql(revision, view).replace(":scores", scores).replace(":columns", shown)))
 
 
 def downgrade() -> None:
-    for view in VIEWS:
+    for view in reversed(VIEWS):
         op.execute(sa.text(f"DROP VIEW {view}"))
     for table in reversed(TABLES):
         op.drop_table(table)
 
 
-def _score_columns() -> Iterator[str]:
-    """The score, its baseline and the difference, for every behavior, metric that it can have and split."""
+def _score_columns() -> Iterator[tuple[str, str]]:
+    """Name and SQL of a run's score, for every behavior, metric that it can have and split."""
     for behavior in BEHAVIORS:
         for metric in (*METRICS, *OWN_METRICS.get(behavior, ())):
             for split in SPLITS:
-                value, before = (
-                    f"(SELECT value FROM behavior_scores WHERE run_id = {run} AND behavior = '{behavior}' "
-                    f"AND metric = '{metric}' AND split = '{split}')"
-                    for run in ("runs.id", "runs.baseline_run_id")
+                yield (
+                    f"{behavior}_{metric}_{split}",
+                    f"(SELECT value FROM behavior_scores WHERE run_id = runs.id AND behavior = '{behavior}' "
+                    f"AND metric = '{metric}' AND split = '{split}')",
                 )
-                name = f"{behavior}_{metric}_{split}"
-                yield f"{value} AS {name}"
-                yield f"{before} AS before_{name}"
-                yield f"{value} - {before} AS d_{name}"

@@ -1,5 +1,6 @@
 """`rhodb db`: create, upgrade, check and locate the warehouse."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -73,3 +74,29 @@ def path(db: DbOption = None) -> None:
     from rhodb.location import locate
 
     typer.echo(str(locate(db)))
+
+
+@app.command(**example("rhodb db backup", "rhodb db backup /backups/master.db"))
+def backup(
+    target: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Copy to make.  [default: beside the warehouse]")
+    ] = None,
+    db: DbOption = None,
+) -> None:
+    """Copy the warehouse while it is in use, and check the copy."""
+    from rhodb.maintenance import backup as run_backup
+    from rhodb.warehouse import Warehouse
+
+    with Warehouse.open(db, create=False, read_only=True) as wh:
+        typer.echo(f"backup: {run_backup(wh, target)}")
+
+
+@app.command(**example("rhodb db vacuum"))
+def vacuum(db: DbOption = None) -> None:
+    """Give unused space back to the disk and refresh the statistics that queries are planned with."""
+    from rhodb.maintenance import vacuum as run_vacuum
+    from rhodb.warehouse import Warehouse
+
+    with Warehouse.open(db, create=False) as wh:
+        done = run_vacuum(wh)
+        typer.echo(f"{wh.location}: {done.before / 1e6:.1f} MB -> {done.after / 1e6:.1f} MB")

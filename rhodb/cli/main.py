@@ -20,7 +20,11 @@ class RootGroup(LazyGroup):
         "runs": ("rhodb.cli.runs:app", "List, show and compare runs; recover spooled outcomes."),
         "ingest": ("rhodb.cli.ingest:app", "Read older result files, and other tools' results, into the warehouse."),
         "sql": ("rhodb.cli.sql:app", "Query the warehouse with SQL, read-only."),
-        "db": ("rhodb.cli.db:app", "Create, upgrade, check and locate the warehouse."),
+        "export": ("rhodb.cli.transfer:export_app", "Write the warehouse, a table, a view or a query to files."),
+        "import": ("rhodb.cli.transfer:import_app", "Bring an export of another warehouse in."),
+        "merge": ("rhodb.cli.transfer:merge_app", "Bring another warehouse in."),
+        "rebuild": ("rhodb.cli.transfer:rebuild_app", "Make the warehouse anew from its spool and sources."),
+        "db": ("rhodb.cli.db:app", "Create, upgrade, check, back up and locate the warehouse."),
         "schema": ("rhodb.cli.schema_cmd:app", "Print every table and column with its meaning."),
         "doctor": (
             "rhodb.cli.doctor:app",

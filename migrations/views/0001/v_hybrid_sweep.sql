@@ -23,3 +23,5 @@ SELECT
 FROM hybrid_sweep AS family
 JOIN runs ON runs.id = family.run_id
 JOIN models ON models.id = runs.model_id
+JOIN v_wide_scores AS after ON after.run_id = runs.id
+LEFT JOIN v_wide_scores AS before ON before.run_id = runs.baseline_run_id
