@@ -63,9 +63,7 @@ def test_unknown_keys_are_kept_and_counted(wh, tmp_path):
 def test_every_run_has_an_address_in_a_file(wh, tmp_path):
     path = write_file(tmp_path, SWEEP, sample(SWEEP))
     ingest(wh, [path])
-    found = wh.rows(
-        "SELECT place, path, sha256 FROM run_sources JOIN sources ON sources.id = source_id ORDER BY place"
-    )
+    found = wh.rows("SELECT place, path, sha256 FROM run_sources JOIN sources ON sources.id = source_id ORDER BY place")
     assert [row["place"] for row in found] == ["$.runs[0]", "$.runs[1]", "$.runs[2]"]
     assert {row["path"] for row in found} == {str(path)}
 
