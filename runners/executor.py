@@ -21,6 +21,7 @@ from rhodb.liveness import now, this_process
 from rhodb.records import Outcome, ProbeSetRecord, Provenance, RunIdentity
 from rhodb.warehouse import Warehouse
 from runners.cells import Cell, CellProgress, CellRows, Session
+from runners.plans import model_of, models_by_identity
 
 HEARTBEAT_S: Final = 60.0
 POLL_S: Final = 1.0
@@ -56,6 +57,18 @@ class Report:
     """The runs of the plan that the warehouse holds as done."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Executed:
+    """What executing a cell yielded, wherever it was executed."""
+
+    rows: CellRows
+    error: str | None
+    started_at: str
+    finished_at: str
+    seconds: float
+    provenance: Provenance
+
+
 Claimable = tuple[Cell, store.RunStatus]
 """A cell that is to be run, with what the warehouse knew of it when it was planned."""
 
@@ -74,6 +87,7 @@ class Executor:
     ) -> None:
         self._session, self._warehouse, self._reporter = session, warehouse, reporter
         self._provenance, self._retry_failed = provenance, retry_failed
+        self._models = models_by_identity(session)
         self._spool = spooling.Spool.beside(warehouse)
         self._owner = this_process()
         self._report = Report()
@@ -100,8 +114,15 @@ class Executor:
         return self._report
 
     def _statuses(self, cells: Sequence[Cell]) -> list[store.RunStatus]:
-        planned = [store.PlannedCell(identity=cell.identity, baseline=cell.baseline) for cell in cells]
-        return store.plan(self._warehouse, self._session.model, planned)
+        by_model: dict[tuple[str, str], list[Cell]] = {}
+        for cell in cells:
+            by_model.setdefault((cell.identity.model_key, cell.identity.model_fingerprint), []).append(cell)
+        found = {}
+        for key, group in by_model.items():
+            planned = [store.PlannedCell(identity=cell.identity, baseline=cell.baseline) for cell in group]
+            for cell, status in zip(group, store.plan(self._warehouse, self._models[key], planned), strict=True):
+                found[_key(cell.identity)] = status
+        return [found[_key(cell.identity)] for cell in cells]
 
     def _take_stock(self, cells: Sequence[Cell]) -> list[Claimable]:
         """Sort the cells into done, failed and to do."""
@@ -121,14 +142,16 @@ class Executor:
         left = []
         ran = False
         for cell, planned in to_do:
-            ready = all(_key(needed) in self._finished for needed in cell.needs)
-            attempt = self._claim(planned) if ready else None
+            attempt = self._claim(planned) if self._is_ready(cell) else None
             if attempt is None:
                 left.append((cell, planned))
             else:
                 ran = True
                 self._run_cell(cell, planned.uuid, attempt)
         return left if ran else self._look_elsewhere(left)
+
+    def _is_ready(self, cell: Cell) -> bool:
+        return all(_key(needed) in self._finished for needed in cell.needs)
 
     def _claim(self, planned: store.RunStatus) -> int | None:
         return store.claim(
@@ -177,16 +200,28 @@ class Executor:
         except Exception as exception:  # noqa: BLE001  whatever a cell dies of is kept with the run; the others go on
             error = f"{type(exception).__name__}: {exception}"
             rows = CellRows(notes={"traceback": traceback.format_exc()})
-        seconds = time.monotonic() - started
+        done = Executed(
+            rows=rows,
+            error=error,
+            started_at=started_at,
+            finished_at=now(),
+            seconds=time.monotonic() - started,
+            provenance=self._provenance,
+        )
+        self._record(cell, uuid, attempt, done)
+
+    def _record(self, cell: Cell, uuid: str, attempt: int, done: "Executed") -> None:
+        """Keep what a cell yielded, and say so."""
+        rows = done.rows
         outcome = Outcome(
             uuid=uuid,
             identity=cell.identity,
-            model=self._session.model,
+            model=model_of(cell.identity, self._models),
             attempt=attempt,
-            started_at=started_at,
-            finished_at=now(),
-            seconds=seconds,
-            provenance=self._provenance,
+            started_at=done.started_at,
+            finished_at=done.finished_at,
+            seconds=done.seconds,
+            provenance=done.provenance,
             baseline=cell.baseline,
             probe_sets=tuple(sorted({row.probe_set for row in rows.probe_scores})),
             scores=tuple(rows.scores),
@@ -197,17 +232,17 @@ class Executor:
             clusters=tuple(rows.clusters),
             cluster_members=tuple(rows.cluster_members),
             family_rows=tuple(rows.family_rows),
-            error=error,
+            error=done.error,
             notes={**rows.notes, "work": cell.work},
         )
         stored = self._keep(outcome)
-        if error is not None:
-            self._report.failed[cell.label] = error
-            self._reporter.cell_failed(cell, error)
+        if done.error is not None:
+            self._report.failed[cell.label] = done.error
+            self._reporter.cell_failed(cell, done.error)
             return
         (self._report.executed if stored else self._report.spooled).append(cell.label)
         self._finished.add(_key(cell.identity))
-        self._reporter.cell_done(cell, seconds)
+        self._reporter.cell_done(cell, done.seconds)
 
     def _keep(self, outcome: Outcome) -> bool:
         """Spool the outcome, then insert it. False if the warehouse could not take it: it stays spooled."""

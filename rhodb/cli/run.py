@@ -5,8 +5,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 from typer.main import get_command
@@ -14,6 +15,7 @@ from typer.main import get_command
 from rhodb.cli.lazy import LazyGroup, make_app
 from rhodb.cli.options import DbOption, JsonOption, example
 from rhodb.cli.output import console, emit, emit_json, note, table
+from rhodb.errors import InputError
 from runners.registry import RUNNERS, load_runner
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from rhodb.warehouse import Warehouse
     from runners.cells import Session
     from runners.config import RunConfig
-    from runners.executor import Report
+    from runners.executor import Executor, Report
 
 EXAMPLES = {
     "ablation": (
@@ -51,22 +53,51 @@ EXAMPLES = {
 class RunGroup(LazyGroup):
     """The runners of the registry, each with the options of its configuration."""
 
-    table = RUNNERS
+    table: ClassVar[Mapping[str, tuple[str, str]]] = {
+        **RUNNERS,
+        "rejudge": ("rhodb.cli.rejudge:app", "Judge the stored responses of all stress tests again."),
+    }
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in RUNNERS:
-            return None
+            return super().get_command(ctx, cmd_name)
         command = get_command(build_app(cmd_name))
         command.name = cmd_name
         return command
 
 
-app = make_app("Run an experiment: plan its cells, execute those that are not done, store the rows.", cls=RunGroup)
+app = make_app(
+    "Run an experiment: plan its cells, execute those that are not done, store the rows.",
+    cls=RunGroup,
+    no_args_is_help=False,
+)
 
 
-@app.callback()
-def run() -> None:
+@app.callback(invoke_without_command=True)
+def run(
+    ctx: typer.Context,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="FILE", help="Run a plan of several experiments (see rhodb plan).")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="With --plan: run failed cells again.")] = False,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="With --plan: processes on this machine that share the cells.")
+    ] = 0,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", metavar="ADDRESS", help="With --plan: a Dask scheduler, tcp://host:8786.")
+    ] = None,
+    db: DbOption = None,
+    json: JsonOption = False,
+) -> None:
     """Run an experiment: plan its cells, execute those that are not done, store the rows."""
+    if ctx.invoked_subcommand is not None:
+        if plan is not None or workers or cluster is not None:
+            raise InputError(f"--plan, --workers and --cluster do not go with {ctx.invoked_subcommand}: choose one")
+        return
+    if plan is None:
+        typer.echo(ctx.get_help())
+        return
+    execute_plan(plan, retry_failed=retry_failed, workers=workers, cluster=cluster, db=db, json=json)
 
 
 def build_app(name: str) -> typer.Typer:
@@ -161,9 +192,17 @@ def execute(
         _plan_or_run(runner.prepare(resolved), dry_run=dry_run, retry_failed=retry_failed, db=db, json=json)
 
 
-def _plan_or_run(session: "Session", *, dry_run: bool, retry_failed: bool, db: str | None, json: bool) -> None:
+def _plan_or_run(
+    session: "Session",
+    *,
+    dry_run: bool,
+    retry_failed: bool,
+    db: str | None,
+    json: bool,
+    make: "Callable[..., Executor] | None" = None,
+) -> None:
     if dry_run:
-        _print_plan(session, db, json=json)
+        print_plan(session, db, json=json)
         return
     from rhodb.warehouse import Warehouse
     from runners.reporting import make_reporter
@@ -172,7 +211,7 @@ def _plan_or_run(session: "Session", *, dry_run: bool, retry_failed: bool, db: s
         reporter = make_reporter(session.seconds_per_work())
         try:
             with _terminate_as_interrupt():
-                report = _run(session, warehouse, reporter, retry_failed=retry_failed)
+                report = _run(session, warehouse, reporter, retry_failed=retry_failed, make=make)
         except KeyboardInterrupt:
             reporter.close()
             note("interrupted: what was finished is stored; the same command goes on from here")
@@ -184,13 +223,42 @@ def _plan_or_run(session: "Session", *, dry_run: bool, retry_failed: bool, db: s
         raise typer.Exit(1)
 
 
-def _run(session: "Session", warehouse: "Warehouse", reporter: Any, *, retry_failed: bool) -> "Report":
+def execute_plan(
+    plan: Path, *, retry_failed: bool, workers: int, cluster: str | None, db: str | None, json: bool
+) -> None:
+    """Run a plan here, or on a cluster of processes or machines."""
+    from rhodb.vectors import WarehouseVectors
+    from runners.landscape_vectors import kept_in
+    from runners.plans import PlanSession, read_plan
+
+    runs = read_plan(plan)
+    with kept_in(WarehouseVectors(db)):
+        session = PlanSession(runs)
+        if not workers and cluster is None:
+            _plan_or_run(session, dry_run=False, retry_failed=retry_failed, db=db, json=json)
+            return
+        from runners.cluster import ClusterExecutor, connected
+
+        with connected(workers, cluster) as client:
+            make = partial(ClusterExecutor, runs=runs, client=client)
+            _plan_or_run(session, dry_run=False, retry_failed=retry_failed, db=db, json=json, make=make)
+
+
+def _run(
+    session: "Session",
+    warehouse: "Warehouse",
+    reporter: Any,
+    *,
+    retry_failed: bool,
+    make: "Callable[..., Executor] | None",
+) -> "Report":
     from runners.executor import Executor
 
-    return Executor(session, warehouse, reporter, provenance=_provenance(), retry_failed=retry_failed).run()
+    make = make or Executor
+    return make(session, warehouse, reporter, provenance=provenance(), retry_failed=retry_failed).run()
 
 
-def _provenance() -> "Provenance":
+def provenance() -> "Provenance":
     from runners.backend.blas import load_openblas
     from runners.backend.device import device_name
     from runners.provenance import collect
@@ -213,7 +281,7 @@ def _terminate_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _print_plan(session: "Session", db: str | None, *, json: bool) -> None:
+def print_plan(session: "Session", db: str | None, *, json: bool) -> None:
     """Each cell with its state in the warehouse (which is not created) and the time it should take."""
     from rhodb import store
     from rhodb.warehouse import Warehouse

@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,30 @@ class LoadedModel:
     """The model's configuration, in the words of its `config.json`."""
 
 
+_shared: dict[str, LoadedModel] | None = None
+
+
+@contextlib.contextmanager
+def shared_models() -> Iterator[None]:
+    """Inside the block, the same key gives the same loaded model, for sessions that take turns with it."""
+    global _shared  # noqa: PLW0603  the block's own memory
+    _shared = {}
+    try:
+        yield
+    finally:
+        _shared = None
+
+
 def load_model(key: str) -> LoadedModel:
+    """`load_new`, or inside `shared_models` the model loaded before."""
+    if _shared is None:
+        return load_new(key)
+    if key not in _shared:
+        _shared[key] = load_new(key)
+    return _shared[key]
+
+
+def load_new(key: str) -> LoadedModel:
     """Load a registered name, a folder in MLX format or a hub id (`owner/name`).
 
     Raises InputError (one sentence) for an unknown name, a missing package, unreadable weights or a hub that

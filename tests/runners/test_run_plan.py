@@ -1,0 +1,188 @@
+"""Plans, status, and the same plan on a Dask cluster: every cell once, the same tables."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from runners.plans import PlanSession, read_plan
+
+SCORES = (
+    "SELECT uuid, behavior, metric, split, value, se, n FROM behavior_scores JOIN runs ON runs.id = run_id "
+    "ORDER BY 1, 2, 3, 4"
+)
+LABELS = 4
+"""baseline, sft-only, λ = 0.2 of both experiments, λ = 0.1"""
+
+
+def query(db: Path, sql: str) -> list[tuple]:
+    with closing(sqlite3.connect(db)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def write_plan(folder: Path, model: Path, probes: Path, *, sft_size: int = 6) -> Path:
+    file = folder / "study ü.toml"
+    file.write_text(
+        f"preset = 'quick'\nmodel = {json.dumps(str(model))}\nprobes = {json.dumps(str(probes))}\n"
+        f"seeds = [1]\nsft-size = {sft_size}\nmax-length = 64\n"
+        "[[run]]\nrunner = 'ablation'\nconditions = ['sft-only', 'rho-guided']\n"
+        "[[run]]\nrunner = 'dose-response'\nrho-weights = [0, 0.1, 0.2]\n",
+        encoding="utf-8",
+    )
+    return file
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, tiny_model_folder, tiny_probes_folder):
+    """The plan run by one process: its warehouse, report and file."""
+    folder = tmp_path_factory.mktemp("alone")
+    file = write_plan(folder, tiny_model_folder, tiny_probes_folder)
+    command = [sys.executable, "-m", "rhodb", "run", "--plan", str(file), "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "results" / "master.db", json.loads(done.stdout), file
+
+
+def test_a_cell_that_two_runs_ask_for_is_run_once(alone):
+    db, report, _ = alone
+    assert len(report["executed"]) == LABELS == len(set(report["executed"]))
+    assert report["executed"][0] == "baseline"
+    assert query(db, "SELECT state, count(*) FROM runs GROUP BY 1") == [("done", LABELS)]
+
+
+def test_needed_cells_come_first_and_then_the_longest(tiny_model_folder, tiny_probes_folder, tmp_path):
+    session = PlanSession(read_plan(write_plan(tmp_path, tiny_model_folder, tiny_probes_folder)))
+    baseline, *others = session.cells
+    assert baseline.label == "baseline"
+    assert [cell.work for cell in others] == sorted((cell.work for cell in others), reverse=True)
+    assert others[-1].label == "sft-only seed 1"
+    first, second = session.sessions
+    assert first.loaded is second.loaded
+
+
+def test_rhodb_plan_shows_cells_and_states_and_writes_nothing(alone, rhodb, tmp_path):
+    db, _, file = alone
+    new = rhodb("plan", file, "--json")
+    assert new.returncode == 0, new.stderr
+    assert [row["state"] for row in json.loads(new.stdout)] == ["new"] * LABELS
+    assert list(tmp_path.iterdir()) == []
+    done = rhodb("plan", file, "--json", "--db", db)
+    assert {row["state"] for row in json.loads(done.stdout)} == {"done"}
+
+
+def test_status_tells_planned_running_interrupted_failed_and_done(alone, rhodb, tmp_path):
+    db, _, _ = alone
+    mine = tmp_path / "mine.db"
+    with closing(sqlite3.connect(db)) as source, closing(sqlite3.connect(mine)) as copy:
+        source.backup(copy)
+        owner = (os.uname().nodename, os.getpid(), psutil.Process().create_time())
+        ids = [row[0] for row in copy.execute("SELECT id FROM runs WHERE kind = 'alignment'")]
+        sql = (
+            "UPDATE runs SET state = ?, host = ?, pid = ?, process_started = ?, started_at = ?, heartbeat_at = ?, "
+            "error = ? WHERE id = ?"
+        )
+        now = "2026-01-01T00:00:00.000000+00:00"
+        copy.execute(sql, ("running", *owner, now, now, None, ids[0]))
+        copy.execute(sql, ("running", owner[0], owner[1], 1.0, now, now, None, ids[1]))
+        copy.execute(sql, ("failed", *owner, now, now, "it broke", ids[2]))
+        copy.commit()
+    found = rhodb("status", "--db", mine, "--json")
+    assert found.returncode == 0, found.stderr
+    told = json.loads(found.stdout)
+    assert told["counts"] == {"planned": 0, "running": 1, "interrupted": 1, "failed": 1, "done": 1}
+    running = next(run for run in told["runs"] if run["state"] == "running")
+    assert (running["host"], running["pid"]) == owner[:2] and running["heartbeat_s"] > 0
+    text = rhodb("status", "--db", mine)
+    assert "it broke" in text.stdout and "time left" in text.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x = ", "cannot be read as TOML"),
+        ("seeds = [1]", "has no runs"),
+        ("[[run]]\nseeds = [1]", "run 1: says no runner"),
+        ("[[run]]\nrunner = 'magic'", "run 1: unknown runner 'magic'"),
+        ("[[run]]\nrunner = 'ablation'\nmagic = 1", "run 1: unknown key 'magic'"),
+        ("[[run]]\nrunner = 'ablation'\nlr = -1", "run 1: --lr"),
+        ("magic = 1\n[[run]]\nrunner = 'ablation'", "'magic', which none of its runs knows"),
+        ("[[run]]\nrunner = 'dose-response'\nrho-weight = 1", "give --rho-weights instead"),
+    ],
+)
+def test_a_wrong_plan_is_one_sentence_and_exit_code_2(rhodb, tmp_path, content, message):
+    (tmp_path / "p.toml").write_text(content)
+    wrong = rhodb("run", "--plan", "p.toml")
+    assert wrong.returncode == 2 and message in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_workers_and_an_experiment_do_not_mix(rhodb):
+    wrong = rhodb("run", "--workers", "2", "ablation")
+    assert wrong.returncode == 2 and "do not go with ablation" in wrong.stderr
+
+
+def test_two_workers_fill_the_same_tables(alone, rhodb, tmp_path):
+    pytest.importorskip("distributed")
+    db, _, file = alone
+    done = rhodb("run", "--plan", file, "--workers", "2", "--json", timeout=300)
+    assert done.returncode == 0, done.stderr
+    mine = tmp_path / "results" / "master.db"
+    assert query(mine, SCORES) == query(db, SCORES)
+    pids = {pid for (pid,) in query(mine, "SELECT DISTINCT pid FROM runs")}
+    assert os.getpid() not in pids and len(pids) >= 1
+
+
+def test_a_killed_worker_s_cell_is_done_by_another(tmp_path, tiny_model_folder, tiny_probes_folder):
+    distributed = pytest.importorskip("distributed")
+    file = write_plan(tmp_path, tiny_model_folder, tiny_probes_folder, sft_size=300)
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        address = cluster.scheduler_address
+        worker = [
+            sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny",
+            "--no-dashboard", "--name",
+        ]  # fmt: skip
+        started = [
+            subprocess.Popen([*worker, name], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+            for name in ("first", "second")
+        ]
+        command = [sys.executable, "-m", "rhodb", "run", "--plan", str(file), "--cluster", address, "--json"]
+        try:
+            client.wait_for_workers(2, timeout=60)
+            coordinator = subprocess.Popen(
+                command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            )
+            started.append(coordinator)
+            deadline = time.monotonic() + 120
+            while not all(client.processing().values()):  # both have a cell
+                assert time.monotonic() < deadline and coordinator.poll() is None
+                time.sleep(0.02)
+            started[0].send_signal(signal.SIGKILL)
+            out, err = coordinator.communicate(timeout=240)
+            assert coordinator.returncode == 0, err
+            assert len(json.loads(out)["executed"]) == LABELS
+            assert started[0].wait() == -signal.SIGKILL
+        finally:
+            for process in started:
+                if process.poll() is None:
+                    process.kill()
+                process.wait()
+    mine = tmp_path / "results" / "master.db"
+    assert query(mine, "SELECT state, attempt, count(*) FROM runs GROUP BY 1, 2") == [("done", 1, LABELS)]
+    assert query(mine, "SELECT count(DISTINCT run_id) FROM behavior_scores") == [(LABELS,)]
+
+
+def test_a_scheduler_that_is_not_there_is_one_sentence(rhodb, alone):
+    pytest.importorskip("distributed")
+    wrong = rhodb("run", "--plan", alone[2], "--cluster", "tcp://127.0.0.1:1", timeout=120)
+    assert wrong.returncode == 2 and "no Dask scheduler answers" in wrong.stderr
