@@ -43,6 +43,10 @@ RUNNERS: Final[dict[str, tuple[str, str]]] = {
         "runners.attack_defense:ATTACK_DEFENSE",
         "Train a sparse autoencoder, scale the features of a behavior, and score every behavior.",
     ),
+    "leaderboard": (
+        "runners.leaderboard:LEADERBOARD",
+        "Score models and merges of them, made here from their weights.",
+    ),
     "landscape": (
         "runners.landscape:LANDSCAPE",
         "Embed the probes' texts, join similar ones and find their communities, for several seeds and thresholds.",
