@@ -47,6 +47,10 @@ RUNNERS: Final[dict[str, tuple[str, str]]] = {
         "runners.leaderboard:LEADERBOARD",
         "Score models and merges of them, made here from their weights.",
     ),
+    "fidelity-bench": (
+        "runners.fidelity_bench:FIDELITY_BENCH",
+        "Score true against false statements by category: truth correlation with p, mean difference, accuracy.",
+    ),
     "landscape": (
         "runners.landscape:LANDSCAPE",
         "Embed the probes' texts, join similar ones and find their communities, for several seeds and thresholds.",

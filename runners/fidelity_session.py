@@ -1,0 +1,88 @@
+"""The one cell of a Fidelity-Bench audit: its own baseline, since nothing is changed."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from rhodb.errors import UnknownNameError
+from rhodb.records import FidelityCategoryRow, FidelityRow, ProbeScoreRow
+from runners import metrics
+from runners.cells import Cell, CellProgress, CellRows
+from runners.fidelity_bench import FidelityConfig
+from runners.probes import ProbeUse
+from runners.scoring_session import ScoringSession, with_family
+
+
+class FidelitySession(ScoringSession):
+    """Scores every pair of the chosen categories once. Nothing is random: only the first seed is run."""
+
+    kind: ClassVar[str] = "fidelity"
+
+    def __init__(self, config: FidelityConfig) -> None:
+        super().__init__(config.model_copy(update={"probes_per_behavior": 0}))
+        self.config = config
+        files = [s for s in self.sets if s.behavior in self.behaviors]
+        names = [s.name for s in files]
+        self._names = {s.fingerprint: s.name if names.count(s.name) == 1 else f"{s.behavior}/{s.name}" for s in files}
+        chosen = config.categories or tuple(dict.fromkeys(self._names.values()))
+        for name in chosen:
+            if name not in self._names.values():
+                raise UnknownNameError("category", name, tuple(sorted(set(self._names.values()))))
+        limit = config.probes_per_behavior or None
+        by_category: dict[str, list[ProbeUse]] = {name: [] for name in chosen}
+        for use in self.eval_uses:
+            if self._names[use.probe_set] in by_category:
+                by_category[self._names[use.probe_set]].append(use)
+        self._uses = [use for uses in by_category.values() for use in uses[:limit]]
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The audit alone."""
+        return list(self.grid())
+
+    def grid(self) -> Iterator[Cell]:
+        categories = sorted({self._names[use.probe_set] for use in self._uses})
+        config = {"categories": categories, "probes_per_category": self.config.probes_per_behavior}
+        yield Cell(
+            identity=self.identity(self.kind, self.config.seeds[0], self.scoring_config | config),
+            label=f"fidelity-bench seed {self.config.seeds[0]}",
+            baseline=None,
+            train_work=0.0,
+            score_work=self.work(self._uses),
+        )
+
+    def run_cell(self, cell: Cell, artefacts: Path, progress: CellProgress) -> CellRows:
+        rows = self.score(self._uses, progress)
+        by_category: dict[str, list[ProbeScoreRow]] = {}
+        for row in rows.probe_scores:
+            by_category.setdefault(self._names[row.probe_set], []).append(row)
+        audited = [category_row(name, own) for name, own in sorted(by_category.items())]
+        return with_family(
+            rows,
+            FidelityRow(n_categories=len(audited)),
+            *audited,
+            p_method="two-sided, t distribution with n - 2 degrees of freedom",
+            seed_semantics="none: nothing is random",
+        )
+
+
+def category_row(name: str, rows: list[ProbeScoreRow]) -> FidelityCategoryRow:
+    """Scores of one category; truth_corr and its p are None where the correlation is undefined (n < 3, or constant)."""
+    sides = {
+        side: {(r.probe_set, r.probe_key): r.ce for r in rows if r.side == side} for side in ("positive", "negative")
+    }
+    keys = sorted(sides["positive"])
+    true, false = (np.array([sides[side][key] for key in keys]) for side in ("positive", "negative"))
+    corr = metrics.truth_corr(true, false)
+    return FidelityCategoryRow(
+        category=name,
+        n_probes=len(keys),
+        truth_corr=corr[0] if corr else None,
+        p=float(spearmanr(true, false).pvalue) if corr and len(keys) > 2 else None,
+        mean_delta=metrics.gap(true, false)[0],
+        pair_accuracy=metrics.pair_accuracy(true, false)[0],
+    )
