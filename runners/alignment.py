@@ -25,15 +25,16 @@ from rhodb.records import (
     digest,
 )
 from runners import metrics
-from runners.arms import Arm
+from runners.arms import AlignmentConfig, Arm
 from runners.backend.adapters import load_adapters, save_adapters
+from runners.backend.generation import GENERATION_WORK
 from runners.backend.lora import layer_keys, remove_lora
 from runners.backend.models import LoadedModel, load_model
 from runners.backend.scoring import PairScore, PairText, SideScore, score_pairs
 from runners.backend.tokenizer import encode
 from runners.backend.training import TrainResult, TrainSpec, train
 from runners.cells import Cell, CellProgress, CellRows
-from runners.config import TrainingConfig
+from runners.generation_probes import GenerationProbes, load_questions
 from runners.probes import ProbeUse, load_probe_sets, pair_behaviors, select_pairs
 from runners.seeds import SFT_SELECTION, SeedStreams
 from runners.sft_data import Instruction, build_pools, draw
@@ -50,7 +51,7 @@ class AlignmentSession:
 
     def __init__(
         self,
-        config: TrainingConfig,
+        config: AlignmentConfig,
         arms: Sequence[Arm],
         *,
         save_adapters: bool = True,
@@ -76,6 +77,12 @@ class AlignmentSession:
             )
             if use.split in ("train", "none")
         ]
+        self._generation = None
+        if config.generation_probes:
+            self._generation = GenerationProbes(
+                questions=load_questions(config.probes, as_split, split=config.probe_split, per_behavior=limit),
+                response_tokens=config.response_tokens,
+            )
         self._pools = build_pools(
             as_split,
             split=config.probe_split,
@@ -100,6 +107,8 @@ class AlignmentSession:
         baseline = self._identity("baseline", 0, self._scoring_config)
         score_work = float(sum(self._lengths([use.probe.positive for use in self._uses])))
         score_work += sum(self._lengths([use.probe.negative or "" for use in self._uses]))
+        if self._generation is not None:
+            score_work += GENERATION_WORK * self.config.response_tokens * len(self._generation.questions)
         cells = [Cell(identity=baseline, label="baseline", baseline=None, train_work=0.0, score_work=score_work)]
         for seed in self.config.seeds:
             for arm in self.arms:
@@ -230,6 +239,8 @@ class AlignmentSession:
             "probes": digest(canonical_json(used)),
             "probes_per_behavior": self.config.probes_per_behavior,
         }
+        if self._generation is not None:
+            config["generation"] = self._generation.config
         return config if self._cluster_split is None else config | {"cluster_split": self._cluster_split.config}
 
     def _training_config(self, arm: Arm) -> Config:
@@ -343,9 +354,11 @@ class AlignmentSession:
         for behavior, of_behavior in rows.items():
             scores += metrics.behavior_scores(behavior, of_behavior)
         flat = [row for of_behavior in rows.values() for row in of_behavior]
+        generated, answers = self._generation.ask(self._loaded, progress.scored) if self._generation else ([], [])
         return CellRows(
-            scores=scores,
+            scores=[*scores, *generated],
             probe_scores=flat,
+            family_rows=answers,
             notes={"scored_texts": len(flat), "scoring_truncated": sum(row.truncated for row in flat)},
         )
 

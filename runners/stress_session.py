@@ -9,7 +9,7 @@ from rhodb.records import ModelRecord, ProbeSetRecord, RunIdentity, StressRespon
 from rhodb.rows import run_uuid
 from runners.alignment import AlignmentSession
 from runners.arms import make_arm
-from runners.backend.generation import Answer, answer_prompts
+from runners.backend.generation import GENERATION_WORK, Answer, answer_prompts
 from runners.backend.models import LoadedModel
 from runners.cells import Cell, CellProgress, CellRows
 from runners.judge import TEXT_JUDGES, Verdict, judge_version
@@ -17,8 +17,6 @@ from runners.logprob_judge import judge_logprob
 from runners.stress_prompts import StressPrompt, fingerprint, load_prompts
 from runners.stress_test import StressTestConfig
 
-GENERATION_WORK: Final = 8.0
-"""A token generated in a batch costs about as much as eight in a forward pass."""
 KIND: Final = "stress"
 
 

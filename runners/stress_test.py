@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from runners.arms import AlignmentConfig
 from runners.cells import Session
-from runners.config import Count, Listed
+from runners.config import Listed
 from runners.judge import judge_version
 
 StressCondition = Literal["baseline", "sft-only", "rho-guided", "contrastive-only", "shuffled-pairs"]
@@ -26,7 +26,6 @@ class StressTestConfig(AlignmentConfig):
     prompts: str | None = Field(
         None, description="JSONL file of prompts  [default: 25 jailbreaks and 15 benign controls]"
     )
-    response_tokens: Count = Field(128, description="longest answer in tokens")
     judge: str = Field("rules", description="who decides what is a refusal: rules or logprob")
 
     @field_validator("judge")

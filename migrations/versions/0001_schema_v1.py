@@ -37,6 +37,7 @@ VIEWS = (
     "v_attack_defense",
     "v_fidelity_bench",
     "v_stress_tests",
+    "v_generation_probes",
     "v_recomputed_scores",
     "v_external_scores",
 )

@@ -16,6 +16,9 @@ from runners.backend.tokenizer import chat_prompt, encode
 BATCH: Final = 16
 """Prompts answered at a time; a finished one makes room for the next."""
 
+GENERATION_WORK: Final = 8.0
+"""A token generated in a batch costs about as much as eight in a forward pass."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
