@@ -51,6 +51,10 @@ RUNNERS: Final[dict[str, tuple[str, str]]] = {
         "runners.fidelity_bench:FIDELITY_BENCH",
         "Score true against false statements by category: truth correlation with p, mean difference, accuracy.",
     ),
+    "hybrid": (
+        "runners.hybrid:HYBRID",
+        "Compress, freeze and fine-tune, scale features of an autoencoder, and score, with a time for each phase.",
+    ),
     "landscape": (
         "runners.landscape:LANDSCAPE",
         "Embed the probes' texts, join similar ones and find their communities, for several seeds and thresholds.",
