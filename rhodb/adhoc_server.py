@@ -12,6 +12,7 @@ from rhodb.adhoc_errors import close, find_word, told
 from rhodb.engine import Location, server_engine, translate
 from rhodb.errors import InputError
 
+QUERY = re.compile(r"\s*(SELECT|VALUES)\b", re.IGNORECASE)
 MISSING = re.compile(r'^(relation|column|function) "?([\w.]+)"?(?:\(.*\))? does not exist')
 
 
@@ -26,7 +27,9 @@ def ask_server(
             connection.exec_driver_sql("SET TRANSACTION READ ONLY")
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(timeout_s * 1000)}")
             try:
-                result = connection.execution_options(stream_results=True).execute(text(sql), dict(params))
+                # A server-side cursor saves memory, but takes nothing but queries, and says so badly.
+                streamed = connection.execution_options(stream_results=bool(QUERY.match(sql)))
+                result = streamed.execute(text(sql), dict(params))
                 if not result.returns_rows:
                     raise InputError("the SQL returns no rows: write a SELECT")
                 columns = unique(list(result.keys()))

@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 from rhodb.errors import DatabaseBusyError, DatabaseError, RhodbError
 from rhodb.location import Location, locate, sqlite_uri
 
-__all__ = ["Location", "is_locked", "locate", "server_engine", "sqlite_engine", "translate"]
+__all__ = ["Location", "is_locked", "locate", "lock_bulk_writers", "server_engine", "sqlite_engine", "translate"]
 
 BUSY_TIMEOUT_MS = 5_000
 OLDEST_SQLITE = (3, 37, 0)
@@ -40,6 +40,8 @@ def sqlite_engine(path: Path, *, create: bool, read_only: bool, foreign_keys: bo
         raw.execute("PRAGMA synchronous = FULL")
         if not _has_sqrt():
             raw.create_function("sqrt", 1, _sqrt, deterministic=True)
+            raw.create_function("exp", 1, lambda x: None if x is None else math.exp(x), deterministic=True)
+            raw.create_function("floor", 1, lambda x: None if x is None else math.floor(x), deterministic=True)
         return raw
 
     pool = QueuePool if foreign_keys else NullPool
@@ -73,6 +75,16 @@ def server_engine(url: URL) -> Engine:
         raise DatabaseError(
             f"{url.render_as_string()} needs the package psycopg: pip install 'psycopg[binary]'"
         ) from error
+
+
+BULK_LOCK = 0x72686F6463
+"""Number of the PostgreSQL advisory lock of bulk writers."""
+
+
+def lock_bulk_writers(connection: Connection) -> None:
+    """Let one ingest or merge at a time write to a server (SQLite has one writer anyway), until the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({BULK_LOCK})")
 
 
 def is_locked(error: DBAPIError) -> bool:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from sqlalchemy import Connection
 
+from rhodb.engine import lock_bulk_writers
 from rhodb.errors import InputError
 from rhodb.ingest.fields import FormatError
 from rhodb.ingest.files import Candidate, find, load, parse, recognise
@@ -114,6 +115,7 @@ def _write_group(
     seconds: float | None,
 ) -> bool:
     """Ingest files until the time is up. False when there are no more."""
+    lock_bulk_writers(connection)
     writer = Writer(connection, policy)
     started = time.monotonic()
     for candidate in candidates:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Table, select, text, tuple_
 from sqlalchemy.exc import IntegrityError
 
+from rhodb.engine import lock_bulk_writers
 from rhodb.errors import DatabaseError
 from rhodb.rows import bulk_insert
 from rhodb.schema import Base
@@ -78,6 +79,7 @@ def merge(wh: Warehouse, other: Warehouse, *, on_conflict: Policy = "report") ->
     report = MergeReport()
     try:
         with other.read() as theirs, wh.write() as ours:
+            lock_bulk_writers(ours)
             _Merge(ours, theirs, on_conflict, report).run()
             if report.conflicts and on_conflict == "report":
                 raise _Refused

@@ -23,7 +23,8 @@ def wh(tmp_path: Path) -> Iterator[Warehouse]:
 
 def start_python(code: str, *arguments: object) -> "subprocess.Popen[str]":
     """Start a Python process that can import the samples."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
+    paths = [str(HERE), str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdout=subprocess.PIPE,

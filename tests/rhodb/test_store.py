@@ -2,18 +2,18 @@
 
 import json
 import signal
-import sqlite3
 import time
 from collections import Counter
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import psutil
 import pytest
-from warehouse_samples import BASELINE, MODEL, dump, identity, outcome, probe_scores, probe_set
+from sqlalchemy import text
+from warehouse_samples import BASELINE, MODEL, address, held, identity, outcome, probe_scores, probe_set
 
+from rhodb.check import check
 from rhodb.errors import DatabaseError, InputError
 from rhodb.liveness import Owner, is_dead
 from rhodb.records import ProbeScoreRow, ScoreRow
@@ -50,9 +50,7 @@ def test_planning_twice_gives_the_same_runs(wh):
     assert [status.state for status in first] == ["planned"] * 3
     assert [status.uuid for status in first] == [run_uuid(cell.identity) for cell in CELLS]
     assert wh.rows("SELECT count(*) AS n FROM runs") == [{"n": 3}]
-    linked = wh.rows(
-        "SELECT b.uuid FROM runs r JOIN runs b ON b.id = r.baseline_run_id WHERE r.uuid = :uuid", uuid=RUN
-    )
+    linked = wh.rows("SELECT b.uuid FROM runs r JOIN runs b ON b.id = r.baseline_run_id WHERE r.uuid = :uuid", uuid=RUN)
     assert linked == [{"uuid": run_uuid(BASELINE)}]
 
 
@@ -146,11 +144,11 @@ def test_another_host_is_judged_by_its_heartbeat(wh):
     plan(wh, MODEL, CELLS)
     claim(wh, RUN, far)
     with wh.write() as connection:
-        connection.exec_driver_sql("UPDATE runs SET heartbeat_at = ?", (old,))
+        connection.execute(text("UPDATE runs SET heartbeat_at = :old"), {"old": old})
     heartbeat(wh, RUN, far)
     assert claim(wh, RUN, ME) is None
     with wh.write() as connection:
-        connection.exec_driver_sql("UPDATE runs SET heartbeat_at = ?", (old,))
+        connection.execute(text("UPDATE runs SET heartbeat_at = :old"), {"old": old})
     assert claim(wh, RUN, ME) == 2
 
 
@@ -197,13 +195,13 @@ def test_a_done_run_is_never_changed(wh):
     record = probe_set()
     done = outcome(identity(1), probe_rows=probe_scores(record, np.random.default_rng(0)))
     assert insert_outcome(wh, done, {record.fingerprint: record})
-    before = dump(wh.location.path)
+    before = held(wh)
     assert not insert_outcome(wh, done, {record.fingerprint: record})
     assert not insert_outcome(wh, outcome(identity(1), attempt=2, value=99.0), {})
     assert not insert_outcome(wh, outcome(identity(1), attempt=3, error="late failure"), {})
     assert claim(wh, done.uuid, ME, retry_failed=True) is None
     release(wh, done.uuid, ME)
-    assert dump(wh.location.path) == before
+    assert held(wh) == before
 
 
 def test_an_old_failure_does_not_disturb_a_newer_attempt(wh):
@@ -275,9 +273,7 @@ def test_eight_processes_make_one_warehouse_and_share_its_runs(tmp_path, python)
     claimed = Counter(int(seed) for output, _ in outputs for seed in output.split())
     assert claimed == Counter(range(40))
     with Warehouse.open(path) as wh:
-        assert wh.rows("SELECT count(*) AS n, sum(attempt) AS k FROM runs WHERE state = 'done'") == [
-            {"n": 40, "k": 40}
-        ]
+        assert wh.rows("SELECT count(*) AS n, sum(attempt) AS k FROM runs WHERE state = 'done'") == [{"n": 40, "k": 40}]
         assert wh.rows("SELECT count(*) AS n FROM models") == [{"n": 1}]
 
 
@@ -301,11 +297,10 @@ insert_outcome(wh, done, {record.fingerprint: record})
 
 @pytest.mark.parametrize("moment", ["INSERT INTO probes", "INSERT INTO probe_scores", "UPDATE runs"])
 def test_a_kill_in_the_middle_of_an_insert_leaves_nothing(wh, python, moment):
-    before = dump(wh.location.path)
-    process = python(DIE, wh.location.path, moment)
+    before = held(wh)
+    process = python(DIE, address(wh), moment)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, errors
-    assert dump(wh.location.path) == before
-    with closing(sqlite3.connect(wh.location.path)) as raw:
-        assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert held(wh) == before
+    assert check(wh) == []
     assert insert_outcome(wh, outcome(identity(1)), {})

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import select
 
 from rhodb.records import (
     AlignmentRow,
@@ -20,7 +21,9 @@ from rhodb.records import (
     canonical_json,
     digest,
 )
+from rhodb.schema import Base
 from rhodb.store import run_uuid
+from rhodb.warehouse import Warehouse
 
 MODEL = ModelRecord(
     key="tiny",
@@ -168,3 +171,17 @@ def dump(path: Path) -> list[str]:
 
     with closing(sqlite3.connect(path)) as connection:
         return list(connection.iterdump())
+
+
+def held(wh: Warehouse) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table, on either kind of server."""
+    with wh.read() as connection:
+        return {
+            table.name: sorted(map(tuple, connection.execute(select(table))), key=repr)
+            for table in Base.metadata.sorted_tables
+        }
+
+
+def address(wh: Warehouse) -> str:
+    """What another process opens the warehouse by."""
+    return str(wh.location.path or wh.location.url.render_as_string(hide_password=False))
