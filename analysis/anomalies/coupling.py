@@ -7,11 +7,15 @@ from itertools import pairwise
 import numpy as np
 
 from analysis.anomalies.base import Data, Detector, about
+from analysis.findings import Group
 from analysis.looks import Look, group
 from analysis.panel import Sheet
 from analysis.stats.couplings import coupling_change, spearman_pairs
 from analysis.stats.results import Estimate, Test, no_estimate
 from analysis.study import StudyOptions
+
+MOST_SHOWN = 50
+"""Seeds up to which a coupling carries its values: there are as many couplings as pairs of behaviors."""
 
 
 class Coupling(Detector):
@@ -45,10 +49,17 @@ class Coupling(Detector):
             test=test,
             method=f"{self.method}; {test.method}",
             reference=self.reference,
-            groups=tuple(group(name, seeds, values) for name in (a, b) for values, seeds, _ in [sheet.sample(name)]),
+            groups=self._groups(sheet, a, b),
             runs=sheet.runs,
             needed=f"an exact test of rho reaches {options.alpha:g} from {seeds_for_rho(options.alpha)} seeds on",
         )
+
+    @staticmethod
+    def _groups(sheet: Sheet, a: str, b: str) -> tuple[Group, ...]:
+        """Both samples; of very many seeds the runs in the evidence must do."""
+        if len(sheet.seeds) > MOST_SHOWN:
+            return ()
+        return tuple(group(name, seeds, values) for name in (a, b) for values, seeds, _ in [sheet.sample(name)])
 
 
 class CouplingChange(Detector):

@@ -10,10 +10,14 @@ from analysis.render import looks
 from analysis.render.cells import headers, row
 from rhodb.errors import InputError
 
+INDENTED = 1_000
+"""Findings up to which JSON is indented for people."""
+
 
 def to_json(result: Result) -> str:
     """Everything, at full precision; missing numbers are null."""
-    return json.dumps(result.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
+    indent = 2 if len(result.findings) <= INDENTED else None
+    return json.dumps(result.to_json(), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def to_csv(result: Result) -> str:
