@@ -16,10 +16,10 @@ class SaeConfig(RunConfig):
     """Options of the autoencoder."""
 
     sae_features: Count = Field(2048, description="features of the autoencoder")
-    sae_epochs: Count = Field(10, description="passes over the activations")
-    sae_batch: Count = Field(512, description="activations a step")
+    sae_epochs: Count = Field(20, description="passes over the activations")
+    sae_batch: Count = Field(256, description="activations a step")
     sae_lr: Positive = Field(1e-3, description="learning rate of Adam")
-    sae_sparsity: NonNegative = Field(0.05, description="weight of the gate's sparsity")
+    sae_sparsity: NonNegative = Field(3.0, description="weight of the gate's sparsity")
     sae_tokens: Count = Field(8000, description="at most so many activations, drawn from the train split's pairs")
     features: Annotated[int, Field(ge=0)] = Field(
         0, description="features to scale: the N best; 0: all beyond the permutation null"

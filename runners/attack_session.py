@@ -23,9 +23,13 @@ METRIC = "rho"
 """Rank correlation of confidence and label: bounded, so that behaviors can be averaged and compared."""
 
 
+HELD_OUT = 0.1
+"""Share of the activations that only measure the autoencoder."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FittedSae:
-    """An autoencoder with what it was like on the tokens that it was trained on."""
+    """An autoencoder with what it is like on activations that it was not trained on."""
 
     sae: GatedSae
     quality: Quality
@@ -57,7 +61,9 @@ def fit_sae(session: ScoringSession, config: SaeConfig, layer: int, streams: See
         count = sum(map(len, x))
         if count >= config.sae_tokens:
             break
-    data = np.concatenate(x)[: config.sae_tokens]
+    every = np.concatenate(x)[: config.sae_tokens]
+    cut = max(1, round(HELD_OUT * len(every)))  # whole texts but one: the order is by text
+    data, held_out = every[:-cut], every[-cut:]
     spec = SaeSpec(
         features=config.sae_features,
         epochs=config.sae_epochs,
@@ -66,7 +72,7 @@ def fit_sae(session: ScoringSession, config: SaeConfig, layer: int, streams: See
         sparsity=config.sae_sparsity,
     )
     sae = train_sae(data, spec, streams.generator("sae training"))
-    return FittedSae(sae=sae, quality=sae.quality(data), tokens=len(data))
+    return FittedSae(sae=sae, quality=sae.quality(held_out), tokens=len(data))
 
 
 def rank_for(

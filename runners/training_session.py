@@ -122,10 +122,7 @@ class TrainingSession(ScoringSession):
             [{"role": "user", "content": item.instruction}, {"role": "assistant", "content": item.response}]
             for item in drawn
         ]
-        return [
-            str(tokenizer.apply_chat_template(turn, tokenize=False))
-            for turn in turns
-        ]
+        return [str(tokenizer.apply_chat_template(turn, tokenize=False)) for turn in turns]
 
     def _pairs(self) -> dict[str, list[PairText]]:
         pools: dict[str, list[PairText]] = {}

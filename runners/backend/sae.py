@@ -26,10 +26,10 @@ class SaeSpec:
     """How an autoencoder is trained."""
 
     features: int = 2048
-    epochs: int = 10
-    batch: int = 512
+    epochs: int = 20
+    batch: int = 256
     lr: float = 1e-3
-    sparsity: float = 0.05
+    sparsity: float = 3.0
     """λ, on activations scaled to a mean squared norm of the number of dimensions."""
 
     def __post_init__(self) -> None:
