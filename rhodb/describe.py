@@ -22,7 +22,7 @@ VIEWS = {
     "v_attack_defense": f"Models with scaled autoencoder features, {WIDE}",
     "v_fidelity_bench": "Audits by category, one row a run and category.",
     "v_stress_tests": "Stress tests with refusal rates, and those of the untouched model.",
-    "v_generation_probes": "Accuracy on clean and flattered problems, refusals of benign questions; a row a run and split.",
+    "v_generation_probes": "Accuracy on clean and flattered problems, refusals of benign questions, by run and split.",
     "v_recomputed_scores": "Every metric of probe texts, computed anew from probe_scores. Filter by run_id.",
     "v_external_scores": "Scores of other tools' evaluations, tidy.",
 }

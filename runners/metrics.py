@@ -67,6 +67,29 @@ def truth_corr(positive: Floats, negative: Floats) -> Value | None:
     return r, float((1 - r**2) * np.sqrt((1 + r**2 / 2) / (n - 3))) if n > 3 else None, n
 
 
+def choice_probability(positive: Floats, negative: Floats) -> Floats:
+    """Softmax over the two answers of each pair: the probability of the desired one, from their log-probabilities."""
+    difference = np.clip(positive - negative, -700.0, 700.0)
+    return np.asarray(1.0 / (1.0 + np.exp(-difference)))
+
+
+def brier(probability: Floats) -> Value:
+    """Mean of (1 - p)^2 over n pairs, p the probability of the desired answer (Brier, 1950); SE = SD / sqrt(n)."""
+    loss = (1.0 - probability) ** 2
+    return float(loss.mean()), _se_of_mean(loss), len(loss)
+
+
+def ece(probability: Floats) -> Value:
+    """Expected calibration error (Naeini et al., 2015) of the answer chosen, over n pairs, without SE.
+
+    Confidence max(p, 1 - p) in ten equal bins of [1/2, 1]: sum over bins of |right - confidence, summed| / n.
+    """
+    confidence = np.maximum(probability, 1.0 - probability)
+    bins = np.minimum(9, np.floor(np.abs(probability - 0.5) * 20.0)).astype(int)
+    excess = np.bincount(bins, weights=(probability > 0.5) - confidence)
+    return float(np.abs(excess).sum() / len(probability)), None, len(probability)
+
+
 PAIR_METRICS: Final[dict[str, Callable[[Floats, Floats], Value | None]]] = {
     "gap": gap,
     "rho": rho,
@@ -86,8 +109,16 @@ def behavior_scores(behavior: str, rows: Sequence[ProbeScoreRow]) -> list[ScoreR
         pairs = _pairs([row for row in rows if row.split == split])
         whole = np.array([[a.ce, b.ce] for a, b in pairs])
         values = {name: metric(whole[:, 0], whole[:, 1]) for name, metric in PAIR_METRICS.items()}
-        answers = np.array([[a.answer_ce, b.answer_ce] for a, b in pairs if a.answer_ce is not None])
-        values["answer_gap"] = gap(answers[:, 0], answers[:, 1]) if len(answers) else None
+        answered = [pair for pair in pairs if pair[0].answer_ce is not None]
+        if answered:
+            answers = np.array([[a.answer_ce, b.answer_ce] for a, b in answered], dtype=float)
+            tokens = np.array([[a.answer_tokens, b.answer_tokens] for a, b in answered], dtype=float)
+            probability = choice_probability(*(-answers * tokens).T)
+            values |= {
+                "answer_gap": gap(answers[:, 0], answers[:, 1]),
+                "brier": brier(probability),
+                "ece": ece(probability),
+            }
         scores += [
             ScoreRow(behavior=behavior, metric=name, split=split, value=v[0], se=v[1], n=v[2])
             for name, v in values.items()

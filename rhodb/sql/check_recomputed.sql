@@ -1,7 +1,7 @@
 -- Scores of one run that differ from what its probe scores give, or that only one of the two has.
 WITH stored AS (
     SELECT behavior, metric, split, value, n FROM behavior_scores
-    WHERE run_id = :run_id AND metric IN ('gap', 'answer_gap', 'rho', 'pair_accuracy', 'auc', 'truth_corr')
+    WHERE run_id = :run_id AND metric IN ('gap', 'answer_gap', 'rho', 'pair_accuracy', 'auc', 'truth_corr', 'brier', 'ece')
 ),
 computed AS (
     SELECT behavior, metric, split, value, n FROM v_recomputed_scores WHERE run_id = :run_id

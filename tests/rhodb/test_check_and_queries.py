@@ -129,7 +129,7 @@ def test_show_tells_everything(filled):
     assert found.counts == {"probe_scores": 24, "train_steps": 1}
     assert found.probe_sets[0]["probes"] == 12
     assert {row["metric"] for row in found.scores} == {
-        "gap", "answer_gap", "rho", "auc", "pair_accuracy", "truth_corr"
+        "gap", "answer_gap", "rho", "auc", "pair_accuracy", "truth_corr", "brier", "ece"
     }  # fmt: skip
 
 

@@ -35,7 +35,24 @@ def by_hand(rows: list[ProbeScoreRow], split: str) -> dict[str, tuple[float, int
     ]
     if answers:
         expected["answer_gap"] = (np.mean(answers), len(answers))
+        pairs = [
+            (sides["positive"][key], sides["negative"][key])
+            for key in keys
+            if sides["positive"][key].answer_ce is not None
+        ]
+        p = np.array([_chosen(*pair) for pair in pairs])
+        expected["brier"] = (np.mean((1 - p) ** 2), len(p))
+        confidence, right = np.maximum(p, 1 - p), p > 0.5
+        bins = [(confidence >= low / 20) & (confidence < (low + 1) / 20 + (low == 19)) for low in range(10, 20)]
+        gaps = [abs(right[b].mean() - confidence[b].mean()) * b.sum() for b in bins if b.any()]
+        expected["ece"] = (sum(gaps) / len(p), len(p))
     return {metric: (value, n) for metric, (value, n) in expected.items() if not np.isnan(value)}
+
+
+def _chosen(positive: ProbeScoreRow, negative: ProbeScoreRow) -> float:
+    """Probability of the desired answer, by softmax over both answers' log-probabilities."""
+    logs = np.array([-row.answer_ce * row.answer_tokens for row in (positive, negative)])
+    return float(np.exp(logs[0] - np.logaddexp.reduce(logs)))
 
 
 def store(wh, rows, *records, seed=1):

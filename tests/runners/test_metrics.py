@@ -85,3 +85,29 @@ def test_rows_per_split_and_answer_gap_only_over_pairs_with_a_prompt():
 def test_a_probe_with_one_side_is_refused():
     with pytest.raises(ValueError, match="'a' has only its positive side"):
         metrics.behavior_scores("bias", [row("a", "positive", 1.0)])
+
+
+def test_brier_and_calibration_error_by_hand():
+    p = np.array([0.9, 0.9, 0.2, 0.6])
+    assert metrics.brier(p)[0] == pytest.approx((0.01 + 0.01 + 0.64 + 0.16) / 4)
+    # bins of confidence: 0.9 and 0.9 (both right), 0.8 (wrong), 0.6 (right)
+    assert metrics.ece(p)[0] == pytest.approx((0.2 + 0.8 + 0.4) / 4)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_calibration_metrics_stay_in_their_range(p):
+    probability = np.array(p)
+    for value, _, n in (metrics.brier(probability), metrics.ece(probability)):
+        assert 0 <= value <= 1 and n == len(p)
+
+
+def test_pairs_are_chosen_by_softmax_even_where_the_odds_are_overwhelming():
+    chosen = metrics.choice_probability(np.array([-1.0, 0.0, -5000.0]), np.array([-2.0, 0.0, -1.0]))
+    assert chosen == pytest.approx([1 / (1 + np.exp(-1)), 0.5, 0.0])
+
+
+def test_an_honest_coin_is_calibrated():
+    rng = np.random.default_rng(0)
+    favoured = rng.uniform(0.5, 1, 200_000)
+    probability = np.where(rng.random(len(favoured)) < favoured, favoured, 1 - favoured)
+    assert metrics.ece(probability)[0] < 0.01

@@ -3,6 +3,8 @@
 -- the n1 positive among n1 + n0 texts, ordered by confidence = -ce:
 --   auc = 1/2 + S / (n1 n0)                               (Mann-Whitney, ties count one half)
 --   rho = S / sqrt(sum of squared ranks * n1 n0 / n)      (Spearman with a label of two values)
+--   p = probability of the desired answer by softmax over the log-probabilities -answer_ce * answer_tokens of both
+--   brier = mean of (1 - p)^2;  ece = sum over ten bins of max(p, 1 - p) of |right - max(p, 1 - p), summed| / n
 -- A metric that is not defined (one side only, all equal) has no row. n counts pairs, for rho and auc texts.
 -- Sums are window functions, of which one row a group is kept, instead of GROUP BY: SQLite hands a
 -- condition on run_id (not on run) down through windows, and so reads one run's probe scores, not all.
@@ -38,7 +40,8 @@ pairs AS NOT MATERIALIZED (
         positive.run_id, probe_sets.behavior, positive.split,
         positive.ce AS ce_positive,
         negative.ce AS ce_negative,
-        negative.answer_ce - positive.answer_ce AS answer_difference
+        negative.answer_ce - positive.answer_ce AS answer_difference,
+        negative.answer_ce * negative.answer_tokens - positive.answer_ce * positive.answer_tokens AS log_odds
     FROM probe_scores AS positive
     JOIN probe_scores AS negative
         ON negative.run_id = positive.run_id
@@ -75,6 +78,37 @@ pair_sums AS NOT MATERIALIZED (
     FROM ranked_pairs
     WINDOW grouped AS (PARTITION BY run_id, behavior, split)
 ),
+chosen AS NOT MATERIALIZED (
+    SELECT
+        run_id, behavior, split,
+        1.0 / (1.0 + exp(-(CASE WHEN log_odds > 700 THEN 700 WHEN log_odds < -700 THEN -700 ELSE log_odds END))) AS p
+    FROM pairs
+    WHERE log_odds IS NOT NULL
+),
+binned AS NOT MATERIALIZED (
+    SELECT
+        run_id, behavior, split, p,
+        CASE WHEN p > 0.5 THEN 1.0 - p ELSE p - 1.0 END AS excess,
+        CASE WHEN abs(p - 0.5) < 0.5 THEN floor(abs(p - 0.5) * 20) ELSE 9 END AS bin
+    FROM chosen
+),
+summed_bins AS NOT MATERIALIZED (
+    SELECT
+        run_id, behavior, split, p,
+        CASE row_number() OVER in_bin WHEN 1 THEN abs(sum(excess) OVER in_bin) ELSE 0 END AS miscalibration
+    FROM binned
+    WINDOW in_bin AS (PARTITION BY run_id, behavior, split, bin)
+),
+calibration AS NOT MATERIALIZED (
+    SELECT
+        run_id, behavior, split,
+        row_number() OVER grouped AS number,
+        count(*) OVER grouped AS n,
+        avg((1.0 - p) * (1.0 - p)) OVER grouped AS brier,
+        avg(miscalibration) OVER grouped AS ece
+    FROM summed_bins
+    WINDOW grouped AS (PARTITION BY run_id, behavior, split)
+),
 metrics AS NOT MATERIALIZED (
     SELECT
         run_id, behavior, metric, split,
@@ -101,6 +135,11 @@ metrics AS NOT MATERIALIZED (
         SELECT 'gap' AS metric UNION ALL SELECT 'answer_gap'
         UNION ALL SELECT 'pair_accuracy' UNION ALL SELECT 'truth_corr'
     ) AS names
+    WHERE number = 1
+    UNION ALL
+    SELECT run_id, behavior, metric, split, CASE metric WHEN 'brier' THEN brier ELSE ece END AS value, n
+    FROM calibration
+    CROSS JOIN (SELECT 'brier' AS metric UNION ALL SELECT 'ece') AS names
     WHERE number = 1
 )
 SELECT runs.uuid AS run, metrics.run_id, metrics.behavior, metrics.metric, metrics.split, metrics.value, metrics.n
