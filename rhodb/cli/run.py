@@ -42,6 +42,19 @@ EXAMPLES = {
         "rhodb run stress-test --seeds 42,123,456",
         "rhodb run stress-test --prompts xstest.jsonl --judge logprob --conditions baseline,rho-guided",
     ),
+    "freeze-sweep": (
+        "rhodb run freeze-sweep --compress-ratios 0.7,1.0 --freeze-ratios 0,0.25,0.5,0.75,0.9",
+        "rhodb run freeze-sweep --no-fine-tune --compress-ratios 0.5,0.7,0.9,1.0 --freeze-ratios 0",
+    ),
+    "cf90": ("rhodb run cf90 --ratio 0.7 --seeds 42,123,456",),
+    "steering": (
+        "rhodb run steering --layers 10:30:2 --alpha 4 --behavior sycophancy",
+        "rhodb run steering --layers 15 --alpha 1,2,4,8 --method pca --controls 5",
+    ),
+    "attack-defense": ("rhodb run attack-defense --layer 15 --scales 0,0.5,1,2,4 --behaviors refusal,deception",),
+    "hybrid": ("rhodb run hybrid --compress-ratios 0.7,1 --freeze-fractions 0.75 --sae-layers none,15",),
+    "leaderboard": ("rhodb run leaderboard --models ADAPTER_FOLDER,OTHER_FOLDER --merge linear,slerp,ties",),
+    "fidelity-bench": ("rhodb run fidelity-bench --categories mandela,medical,logic",),
     "landscape": (
         "rhodb run landscape",
         "rhodb run landscape --threshold 0.7 --seeds 42 --thresholds 0.7",
