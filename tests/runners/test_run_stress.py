@@ -144,3 +144,25 @@ def test_the_default_prompts_are_those_of_the_notes_table():
         "authority": 2, "emotional": 2, "escalation": 2, "fictional": 3, "hypothetical": 3, "multi_step": 2,
         "obfuscation": 2, "override": 2, "role_override": 3, "roleplay": 2, "sycophancy": 2,
     }  # fmt: skip
+
+
+def test_stored_answers_are_judged_again_without_generating_and_nothing_is_overwritten(lab, rhodb):
+    db, _, again = lab
+    answers = "SELECT condition, prompt_key, response, tokens FROM stress_responses JOIN stress_tests USING (run_id)"
+    rules = query(db, f"{answers} WHERE stress_tests.judge = 'rules-1' ORDER BY 1, 2")
+    judged = rhodb("run", "rejudge", "--judge", "logprob", "--db", db, "--json", cwd=db.parents[1])
+    assert judged.returncode == 0, judged.stderr
+    rows = json.loads(judged.stdout)
+    assert {row["judge"] for row in rows} == {"logprob-1"} and "rho-guided" in {row["condition"] for row in rows}
+    assert query(db, f"{answers} WHERE stress_tests.judge = 'rules-1' ORDER BY 1, 2") == rules
+    copied = query(db, f"{answers} WHERE stress_tests.judge = 'logprob-1' ORDER BY 1, 2")
+    assert set(copied) <= set(rules)
+    twice = rhodb("run", "rejudge", "--judge", "logprob", "--db", db, "--json", cwd=db.parents[1])
+    assert json.loads(twice.stdout) == []
+    report = again("--judge", "logprob", "--conditions", "baseline,rho-guided")
+    assert report["executed"] == []  # the run that a stress test with this judge would have made
+
+
+def test_an_unknown_judge_is_refused_before_anything_is_judged(lab, rhodb):
+    wrong = rhodb("run", "rejudge", "--judge", "oracle", "--db", lab[0])
+    assert wrong.returncode == 2 and "choose from rules, logprob" in wrong.stderr
