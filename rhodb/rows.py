@@ -37,6 +37,9 @@ TABLES: dict[type[Any], str] = {
     ClusterMemberRow: "probe_cluster_members",
 } | {kind: kind.table for kind in get_args(FamilyRow)}
 """Type of a family's record -> its table, parents before the tables that refer to them; fields are columns."""
+COLUMNS: dict[type[Any], tuple[str, ...]] = {
+    kind: tuple(field.name for field in fields(kind) if field.name != "table") for kind in TABLES
+}
 
 
 def run_uuid(identity: RunIdentity) -> str:
@@ -61,25 +64,53 @@ def bulk_insert(connection: Connection, table: str, columns: Sequence[str], rows
     connection.exec_driver_sql(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
 
 
+class RowBuffer:
+    """Rows of several runs, written table by table: the more at once, the faster."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, tuple[str, ...]], list[tuple[Any, ...]]] = {}
+
+    def add(self, table: str, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+        self._rows.setdefault((table, columns), []).extend(rows)
+
+    def flush(self, connection: Connection) -> None:
+        """Insert everything, parents before the tables that refer to them."""
+        order = [*TABLES.values()]
+        waiting, self._rows = self._rows, {}
+        places = {table: order.index(table) if table in order else -1 for table, _ in waiting}
+        for (table, columns), rows in sorted(waiting.items(), key=lambda item: places[item[0][0]]):
+            bulk_insert(connection, table, columns, rows)
+
+
+# Statements are built once: SQLAlchemy takes longer to read a text than SQLite to run it.
+MODEL_ID = text("SELECT id FROM models WHERE key = :key AND fingerprint = :fingerprint")
+ADD_MODEL = text(
+    "INSERT INTO models (key, source, revision, fingerprint, architecture, n_layers, n_parameters, quantization) "
+    "VALUES (:key, :source, :revision, :fingerprint, :architecture, :n_layers, :n_parameters, :quantization) "
+    "ON CONFLICT DO NOTHING"
+)
+FIND_RUN = text(
+    "SELECT runs.id FROM runs JOIN models ON models.id = runs.model_id "
+    "WHERE models.key = :key AND models.fingerprint = :fingerprint "
+    "AND kind = :kind AND seed = :seed AND config_hash = :config_hash AND repeat = 0"
+)
+PLAN_RUN = text(
+    "INSERT INTO runs (uuid, kind, model_id, seed, config, config_hash, baseline_run_id, state, attempt, planned_at, "
+    "notes) VALUES (:uuid, :kind, :model, :seed, :config, :config_hash, :baseline, 'planned', 0, :now, '{}') "
+    "ON CONFLICT DO NOTHING RETURNING id"
+)
+LINK_BASELINE = text("UPDATE runs SET baseline_run_id = :baseline WHERE id = :id AND baseline_run_id IS NULL")
+
+
 def model_id(connection: Connection, key: str, fingerprint: str) -> int | None:
     """Row number of a model, or None."""
-    found: int | None = connection.scalar(
-        text("SELECT id FROM models WHERE key = :key AND fingerprint = :fingerprint"),
-        {"key": key, "fingerprint": fingerprint},
-    )
+    found: int | None = connection.scalar(MODEL_ID, {"key": key, "fingerprint": fingerprint})
     return found
 
 
 def ensure_model(connection: Connection, model: ModelRecord) -> int:
     """Insert the model unless it is there; its row number."""
-    connection.execute(
-        text(
-            "INSERT INTO models (key, source, revision, fingerprint, architecture, n_layers, n_parameters, "
-            "quantization) VALUES (:key, :source, :revision, :fingerprint, :architecture, :n_layers, "
-            ":n_parameters, :quantization) ON CONFLICT DO NOTHING"
-        ),
-        vars(model),
-    )
+    connection.execute(ADD_MODEL, vars(model))
     found = model_id(connection, model.key, model.fingerprint)
     assert found is not None
     return found
@@ -90,11 +121,7 @@ def find_run(connection: Connection, identity: RunIdentity) -> int | None:
     if not 0 <= identity.seed < 2**63:
         raise InputError(f"a seed must be between 0 and 2^63 - 1, got {identity.seed}")
     found: int | None = connection.scalar(
-        text(
-            "SELECT runs.id FROM runs JOIN models ON models.id = runs.model_id "
-            "WHERE models.key = :key AND models.fingerprint = :fingerprint "
-            "AND kind = :kind AND seed = :seed AND config_hash = :config_hash AND repeat = 0"
-        ),
+        FIND_RUN,
         {
             "key": identity.model_key,
             "fingerprint": identity.model_fingerprint,
@@ -108,42 +135,38 @@ def find_run(connection: Connection, identity: RunIdentity) -> int | None:
 
 def ensure_run(
     connection: Connection, identity: RunIdentity, *, uuid: str | None = None, baseline: int | None = None
-) -> int:
-    """Insert a planned run unless one with this identity is there; its row number."""
+) -> tuple[int, bool]:
+    """Insert a planned run unless one with this identity is there; its row number, and whether it is new."""
     found = find_run(connection, identity)
+    if found is not None:
+        if baseline is not None:
+            connection.execute(LINK_BASELINE, {"baseline": baseline, "id": found})
+        return found, False
+    model = model_id(connection, identity.model_key, identity.model_fingerprint)
+    if model is None:
+        raise InputError(
+            f"the warehouse does not know model {identity.model_key!r} "
+            f"(fingerprint {identity.model_fingerprint[:12]}...) that a run refers to"
+        )
+    added: int | None = connection.scalar(
+        PLAN_RUN,
+        {
+            "uuid": uuid or run_uuid(identity),
+            "kind": identity.kind,
+            "model": model,
+            "seed": identity.seed,
+            "config": identity.config_json,
+            "config_hash": identity.config_hash,
+            "baseline": baseline,
+            "now": now(),
+        },
+    )
+    if added is not None:
+        return added, True
+    found = find_run(connection, identity)  # on a server, another process was faster
     if found is None:
-        model = model_id(connection, identity.model_key, identity.model_fingerprint)
-        if model is None:
-            raise InputError(
-                f"the warehouse does not know model {identity.model_key!r} "
-                f"(fingerprint {identity.model_fingerprint[:12]}...) that a run refers to"
-            )
-        connection.execute(
-            text(
-                "INSERT INTO runs (uuid, kind, model_id, seed, config, config_hash, baseline_run_id, state, attempt, "
-                "planned_at, notes) VALUES (:uuid, :kind, :model, :seed, :config, :config_hash, :baseline, "
-                "'planned', 0, :now, '{}') ON CONFLICT DO NOTHING"
-            ),
-            {
-                "uuid": uuid or run_uuid(identity),
-                "kind": identity.kind,
-                "model": model,
-                "seed": identity.seed,
-                "config": identity.config_json,
-                "config_hash": identity.config_hash,
-                "baseline": baseline,
-                "now": now(),
-            },
-        )
-        found = find_run(connection, identity)
-        if found is None:
-            raise InputError(f"the warehouse holds another run under the uuid {uuid}")
-    elif baseline is not None:
-        connection.execute(
-            text("UPDATE runs SET baseline_run_id = :baseline WHERE id = :id AND baseline_run_id IS NULL"),
-            {"baseline": baseline, "id": found},
-        )
-    return found
+        raise InputError(f"the warehouse holds another run under the uuid {uuid}")
+    return found, False
 
 
 def ensure_probe_set(connection: Connection, record: ProbeSetRecord) -> int:
@@ -168,39 +191,26 @@ def ensure_probe_set(connection: Connection, record: ProbeSetRecord) -> int:
     return set_id
 
 
-def insert_rows(
-    connection: Connection, run_id: int, outcome: Outcome, probe_sets: Mapping[str, ProbeSetRecord]
+def collect_rows(
+    connection: Connection, run_id: int, outcome: Outcome, probe_sets: Mapping[str, ProbeSetRecord], rows: RowBuffer
 ) -> None:
-    """Insert everything that a successful run produced."""
+    """Add everything that a successful run produced to `rows`; its probe sets are inserted at once."""
     sets = _set_ids(connection, outcome, probe_sets)
-    bulk_insert(
-        connection, "run_probe_sets", ("run_id", "probe_set_id"), ((run_id, set_id) for set_id in sorted(sets.values()))
-    )
-    getter = attrgetter(*SCORE_COLUMNS)
-    bulk_insert(
-        connection, "behavior_scores", ("run_id", *SCORE_COLUMNS), ((run_id, *getter(row)) for row in outcome.scores)
-    )
-    getter = attrgetter(*STEP_COLUMNS)
-    bulk_insert(
-        connection, "train_steps", ("run_id", *STEP_COLUMNS), ((run_id, *getter(row)) for row in outcome.train_steps)
-    )
-    _insert_probe_scores(connection, run_id, outcome, sets)
+    rows.add("run_probe_sets", ("run_id", "probe_set_id"), ((run_id, set_id) for set_id in sorted(sets.values())))
+    for table, columns, records in (
+        ("behavior_scores", SCORE_COLUMNS, outcome.scores),
+        ("train_steps", STEP_COLUMNS, outcome.train_steps),
+    ):
+        getter = attrgetter(*columns)
+        rows.add(table, ("run_id", *columns), ((run_id, *getter(record)) for record in records))
+    _add_probe_scores(connection, run_id, outcome, sets, rows)
     single = [row for row in (outcome.alignment, outcome.landscape) if row is not None]
-    insert_family_rows(connection, run_id, [*single, *outcome.clusters, *outcome.cluster_members, *outcome.family_rows])
-
-
-def insert_family_rows(connection: Connection, run_id: int, rows: Sequence[Any]) -> None:
-    """Insert records of any experiment family, each into the table of its type."""
-    for kind, table in TABLES.items():
-        of_kind = [row for row in rows if type(row) is kind]
-        if not of_kind:
-            continue
-        columns = [field.name for field in fields(kind) if field.name != "table"]
-        bulk_insert(
-            connection,
-            table,
+    for row in [*single, *outcome.clusters, *outcome.cluster_members, *outcome.family_rows]:
+        columns = COLUMNS[type(row)]
+        rows.add(
+            TABLES[type(row)],
             ("run_id", *columns),
-            ((run_id, *(_column_value(getattr(row, name)) for name in columns)) for row in of_kind),
+            [(run_id, *(_column_value(getattr(row, name)) for name in columns))],
         )
 
 
@@ -228,7 +238,9 @@ def _set_ids(connection: Connection, outcome: Outcome, probe_sets: Mapping[str, 
     return ids
 
 
-def _insert_probe_scores(connection: Connection, run_id: int, outcome: Outcome, sets: Mapping[str, int]) -> None:
+def _add_probe_scores(
+    connection: Connection, run_id: int, outcome: Outcome, sets: Mapping[str, int], buffer: RowBuffer
+) -> None:
     probes = {
         (fingerprint, key): probe_id
         for fingerprint, set_id in sets.items()
@@ -252,4 +264,4 @@ def _insert_probe_scores(connection: Connection, run_id: int, outcome: Outcome, 
     except KeyError as error:
         raise InputError(f"run {outcome.uuid} scored probe {error.args[0][1]!r}, which its probe set lacks") from error
     columns = ("run_id", "probe_id", "side", "split", "tokens", "ce", "answer_tokens", "answer_ce", "truncated")
-    bulk_insert(connection, "probe_scores", columns, sorted(rows))
+    buffer.add("probe_scores", columns, sorted(rows))

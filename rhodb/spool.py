@@ -21,12 +21,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from rhodb.errors import DatabaseBusyError, DatabaseError, InputError
 from rhodb.records import Outcome, ProbeSetRecord
-from rhodb.store import insert_outcome
+from rhodb.store import insert_outcomes
 from rhodb.warehouse import Warehouse
 
 Record = TypeVar("Record", Outcome, ProbeSetRecord)
 
 SUFFIX = ".json.gz"
+TOGETHER = 50
+"""Spooled outcomes inserted in one transaction."""
 
 
 class SpoolError(InputError):
@@ -118,8 +120,11 @@ class Spool:
     def _move(self, path: Path, to: str) -> Path:
         target = self.folder / to / path.name
         target.parent.mkdir(exist_ok=True)
-        if path.exists() or not target.exists():
+        try:
             path.replace(target)
+        except FileNotFoundError:  # another process was faster
+            if not target.exists():
+                raise
         return target
 
     def _probe_set_path(self, fingerprint: str) -> Path:
@@ -147,20 +152,39 @@ def recover(wh: Warehouse, spool: Spool | None = None) -> RecoverReport:
     """
     spool = spool or Spool.beside(wh)
     found: dict[str, list[Any]] = {"inserted": [], "already": [], "damaged": [], "failed": []}
-    for path in spool.pending():
-        try:
-            outcome = spool.load(path)
-            probe_sets = spool.load_probe_sets(_probe_sets_of(outcome))
-            key = "inserted" if insert_outcome(wh, outcome, probe_sets) else "already"
-            spool.settle(path)
-            found[key].append(outcome.uuid)
-        except FileNotFoundError:
-            continue  # another process recovers at the same time and was faster
-        except SpoolError as error:
-            found["damaged"].append((spool.set_aside(path), str(error)))
-        except InputError as error:
-            found["failed"].append((path, str(error)))
+    pending = spool.pending()
+    for start in range(0, len(pending), TOGETHER):
+        loaded = []
+        for path in pending[start : start + TOGETHER]:
+            try:
+                loaded.append((path, spool.load(path)))
+            except FileNotFoundError:
+                continue  # another process recovers at the same time and was faster
+            except SpoolError as error:
+                found["damaged"].append((spool.set_aside(path), str(error)))
+        _insert_together(wh, spool, loaded, found)
     return RecoverReport(**{name: tuple(values) for name, values in found.items()})
+
+
+def _insert_together(
+    wh: Warehouse, spool: Spool, loaded: list[tuple[Path, Outcome]], found: dict[str, list[Any]]
+) -> None:
+    """Insert several outcomes in one transaction; if one of them is refused, each by itself."""
+    if not loaded:
+        return
+    finished = [(outcome, spool.load_probe_sets(_probe_sets_of(outcome))) for _, outcome in loaded]
+    try:
+        inserted = insert_outcomes(wh, finished)
+    except InputError as error:
+        if len(loaded) > 1:
+            for one in loaded:
+                _insert_together(wh, spool, [one], found)
+        else:
+            found["failed"].append((loaded[0][0], str(error)))
+        return
+    for (path, outcome), is_new in zip(loaded, inserted, strict=True):
+        spool.settle(path)
+        found["inserted" if is_new else "already"].append(outcome.uuid)
 
 
 def _probe_sets_of(outcome: Outcome) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from rhodb.errors import DatabaseError
 from rhodb.liveness import Owner, is_dead, now, this_process
 from rhodb.records import ModelRecord, Outcome, ProbeSetRecord, RunIdentity, canonical_json
-from rhodb.rows import ensure_model, ensure_run, find_run, insert_rows, run_uuid
+from rhodb.rows import RowBuffer, collect_rows, ensure_model, ensure_run, find_run, model_id, run_uuid
 from rhodb.warehouse import Warehouse
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "find",
     "heartbeat",
     "insert_outcome",
+    "insert_outcomes",
     "plan",
     "release",
     "run_uuid",
@@ -89,8 +90,8 @@ def plan(wh: Warehouse, model: ModelRecord, cells: Sequence[PlannedCell]) -> lis
         ensure_model(connection, model)
         statuses = []
         for cell in cells:
-            baseline = ensure_run(connection, cell.baseline) if cell.baseline else None
-            run_id = ensure_run(connection, cell.identity, baseline=baseline)
+            baseline = ensure_run(connection, cell.baseline)[0] if cell.baseline else None
+            run_id, _ = ensure_run(connection, cell.identity, baseline=baseline)
             status = _status(connection, "id", run_id)
             assert status is not None
             statuses.append(status)
@@ -163,6 +164,10 @@ def release(wh: Warehouse, uuid: str, owner: Owner) -> None:
         )
 
 
+Finished = tuple[Outcome, Mapping[str, ProbeSetRecord]]
+"""An outcome and the probe sets, by fingerprint, that it may bring with it."""
+
+
 def insert_outcome(wh: Warehouse, outcome: Outcome, probe_sets: Mapping[str, ProbeSetRecord]) -> bool:
     """Insert all rows of a finished run and set its state, in one transaction.
 
@@ -170,22 +175,36 @@ def insert_outcome(wh: Warehouse, outcome: Outcome, probe_sets: Mapping[str, Pro
     warehouse too. False, and nothing is changed, if the run is done already, or if the outcome is a failure
     older than what the warehouse knows. Raises DatabaseError for rows that break a rule of the schema.
     """
+    return insert_outcomes(wh, [(outcome, probe_sets)])[0]
+
+
+def insert_outcomes(wh: Warehouse, finished: Sequence[Finished]) -> list[bool]:
+    """As `insert_outcome` for several runs in one transaction: all of them, or, after an error, none."""
+    rows = RowBuffer()
     try:
         with wh.write() as connection:
-            ensure_model(connection, outcome.model)
-            baseline = ensure_run(connection, outcome.baseline) if outcome.baseline else None
-            run_id = ensure_run(connection, outcome.identity, uuid=outcome.uuid, baseline=baseline)
-            if not _is_news(connection, run_id, outcome):
-                return False
-            if outcome.error is None:
-                insert_rows(connection, run_id, outcome, probe_sets)
-            _finish(connection, run_id, outcome)
-            return True
+            inserted = [_insert(connection, outcome, probe_sets, rows) for outcome, probe_sets in finished]
+            rows.flush(connection)
+            return inserted
     except (IntegrityError, ValueError) as error:  # ValueError: JSON knows no NaN
         reason = str(error.orig if isinstance(error, IntegrityError) else error).strip().splitlines()[0]
-        raise DatabaseError(
-            f"run {outcome.uuid} breaks a rule of the warehouse and was not inserted: {reason}"
-        ) from error
+        which = f"run {finished[0][0].uuid} breaks" if len(finished) == 1 else "one of the runs breaks"
+        raise DatabaseError(f"{which} a rule of the warehouse and was not inserted: {reason}") from error
+
+
+def _insert(
+    connection: Connection, outcome: Outcome, probe_sets: Mapping[str, ProbeSetRecord], rows: RowBuffer
+) -> bool:
+    if model_id(connection, outcome.model.key, outcome.model.fingerprint) is None:
+        ensure_model(connection, outcome.model)
+    baseline = ensure_run(connection, outcome.baseline)[0] if outcome.baseline else None
+    run_id, is_new = ensure_run(connection, outcome.identity, uuid=outcome.uuid, baseline=baseline)
+    if not is_new and not _is_news(connection, run_id, outcome):
+        return False
+    if outcome.error is None:
+        collect_rows(connection, run_id, outcome, probe_sets, rows)
+    _finish(connection, run_id, outcome)
+    return True
 
 
 def _is_news(connection: Connection, run_id: int, outcome: Outcome) -> bool:
@@ -200,17 +219,20 @@ def _is_news(connection: Connection, run_id: int, outcome: Outcome) -> bool:
     return bool(outcome.attempt > attempt or (outcome.attempt == attempt and state != "failed"))
 
 
+FINISH = text(
+    "UPDATE runs SET state = :state, error = :error, "
+    "attempt = CASE WHEN attempt < :attempt THEN :attempt ELSE attempt END, "
+    "started_at = :started_at, finished_at = :finished_at, seconds = :seconds, heartbeat_at = NULL, "
+    "host = :host, pid = :pid, device = :device, platform = :platform, python = :python, blas = :blas, "
+    "git_commit = :git_commit, git_dirty = :git_dirty, versions = :versions, notes = :notes WHERE id = :id"
+)
+
+
 def _finish(connection: Connection, run_id: int, outcome: Outcome) -> None:
     """Set state, times and provenance of a run."""
     provenance = outcome.provenance
     connection.execute(
-        text(
-            "UPDATE runs SET state = :state, error = :error, "
-            "attempt = CASE WHEN attempt < :attempt THEN :attempt ELSE attempt END, "
-            "started_at = :started_at, finished_at = :finished_at, seconds = :seconds, heartbeat_at = NULL, "
-            "host = :host, pid = :pid, device = :device, platform = :platform, python = :python, blas = :blas, "
-            "git_commit = :git_commit, git_dirty = :git_dirty, versions = :versions, notes = :notes WHERE id = :id"
-        ),
+        FINISH,
         {
             **vars(provenance),
             "id": run_id,

@@ -180,7 +180,7 @@ def test_a_locked_warehouse_leaves_the_spool_as_it_is(wh, spool, monkeypatch):
     def locked(*_: object) -> bool:
         raise DatabaseBusyError("locked")
 
-    monkeypatch.setattr("rhodb.spool.insert_outcome", locked)
+    monkeypatch.setattr("rhodb.spool.insert_outcomes", locked)
     with pytest.raises(DatabaseBusyError):
         recover(wh)
     assert len(spool.pending()) == 1
