@@ -13,12 +13,12 @@ from rhodb.errors import RhodbError
 class RootGroup(LazyGroup):
     table: ClassVar[Mapping[str, tuple[str, str]]] = {
         "run": ("rhodb.cli.run:app", "Run an experiment: plan its cells, execute them, store the rows."),
-        "plan": ("rhodb.cli.plan:app", "Show the cells of a plan of several experiments, their states and times."),
-        "status": ("rhodb.cli.status:app", "Show what is planned, running, interrupted and failed, and the time left."),
         "analyze": (
             "rhodb.cli.analyze:app",
             "Analyse what the warehouse holds: effects with honest statistics.",
         ),
+        "plan": ("rhodb.cli.plan:app", "Show the cells of a plan of several experiments, their states and times."),
+        "status": ("rhodb.cli.status:app", "Show what is planned, running, interrupted and failed, and the time left."),
         "runs": ("rhodb.cli.runs:app", "List, show and compare runs; recover spooled outcomes."),
         "ingest": ("rhodb.cli.ingest:app", "Read older result files, and other tools' results, into the warehouse."),
         "sql": ("rhodb.cli.sql:app", "Query the warehouse with SQL, read-only."),
