@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.experiments import by_experiment
 from analysis.findings import Estimate, Evidence, Finding, Group, Result, Robustness, Test, correct
 from analysis.query import Conditions, Query, read_sql
 from analysis.stats.effect_size import hedges_g
@@ -52,7 +53,9 @@ class Effects(Study):
         rows: list[Mapping[str, Any]] = [
             dict(zip(frame.columns, values, strict=True)) for values in frame.itertuples(index=False, name=None)
         ]
+        rows, split = by_experiment(rows)
         strata, messages = gate(rows)
+        messages = [*split, *messages]
         comparisons = _comparisons(strata, options, rng)
         tests = correct([comparison.welch for comparison in comparisons], options.correction)
         looks = sum(test.p is not None for test in tests)

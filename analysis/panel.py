@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.experiments import grouped
 from analysis.stats.results import Array
 from analysis.strata import ARM_KEYS, SEED_KEYS, Arm, is_missing, settings_of
 from rhodb.vocabulary import BEHAVIORS
@@ -231,27 +232,11 @@ def _without_copies(runs: Sequence[_Run], whole: Panel) -> list[_Run]:
 
 def _experiments(runs: Sequence[_Run]) -> list[tuple[str, list[_Run]]]:
     """Runs by experiment; experiments with the same arms and disjoint seeds are parts of one."""
+    names = grouped({run.uuid: (run.experiment, run.arm, run.seed) for run in runs})
     parts: dict[str, list[_Run]] = defaultdict(list)
     for run in runs:
-        parts[run.experiment].append(run)
-    merged: list[tuple[list[str], list[_Run]]] = []
-    for name, members in parts.items():
-        arms, seeds = {run.arm for run in members}, {run.seed for run in members}
-        for names, gathered in merged:
-            if {run.arm for run in gathered} == arms and not seeds & {run.seed for run in gathered}:
-                names.append(name)
-                gathered.extend(members)
-                break
-        else:
-            merged.append(([name], list(members)))
-    return [(" + ".join(_short(name) for name in names), members) for names, members in merged]
-
-
-def _short(name: str) -> str:
-    """A name fit for a label: long ones keep both ends."""
-    if not name:
-        return "unnamed experiment"
-    return name if len(name) <= 32 else f"{name[:18]}…{name[-12:]}"
+        parts[names[run.uuid]].append(run)
+    return list(parts.items())
 
 
 def _sheet(runs: Sequence[_Run], experiment: str, metric: str, split: str, whole: Panel) -> Sheet | None:

@@ -92,7 +92,7 @@ def gate(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[Stratum, dict[Look, Ce
     known: dict[tuple[Any, ...], Stratum] = {}
     dropped: Counter[str] = Counter()
     for row in rows:
-        identity = tuple(row[key] for key in _IDENTITY)
+        identity = (*(row[key] for key in _IDENTITY), row.get(EXPERIMENT))
         if identity not in known:
             known[identity] = stratum_of(row)
         if is_missing(row["value"]):
@@ -106,6 +106,9 @@ def gate(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[Stratum, dict[Look, Ce
             _check_probes(cell)
     return dict(strata), messages
 
+
+EXPERIMENT = "experiment apart"
+"""Key of a row, and then a setting of its stratum, where experiments had to be told apart."""
 
 _IDENTITY = ("kind", "model", "model_fingerprint", "config", "condition", "rho_weight", "margin")
 
@@ -135,12 +138,15 @@ def is_missing(value: float | None) -> bool:
 def stratum_of(row: Mapping[str, Any]) -> Stratum:
     """The stratum of a row: its configuration's JSON without seed and arm, null values left out."""
     margin = None if is_missing(row["margin"]) else float(row["margin"])
+    settings = settings_of(json.loads(row["config"]), skip=ARM_KEYS | SEED_KEYS)
+    if row.get(EXPERIMENT):
+        settings = tuple(sorted((*settings, (EXPERIMENT, json.dumps(row[EXPERIMENT], ensure_ascii=False)))))
     return Stratum(
         kind=row["kind"],
         model=row["model"],
         model_fingerprint=row["model_fingerprint"],
         arm=Arm.of(row["condition"], float(row["rho_weight"]), margin),
-        settings=settings_of(json.loads(row["config"]), skip=ARM_KEYS | SEED_KEYS),
+        settings=settings,
     )
 
 
@@ -214,7 +220,8 @@ def _labels_of(peers: Sequence[Stratum]) -> dict[Stratum, str]:
         if len(margins[arm.condition]) > 1 and arm.rho_weight:
             parts.append("γ=unknown" if arm.margin is None else f"γ={arm.margin:g}")
         shown = sorted(varying["any"] & config.keys() | varying[arm.condition])
-        parts += [f"{key}={_short(config.get(key, 'unset'))}" for key in shown]
+        parts += [f"{key}={_short(config.get(key, 'unset'))}" for key in shown if key != EXPERIMENT]
+        parts += [f"({json.loads(config[EXPERIMENT])})"] if EXPERIMENT in config else []
         if many_models:
             parts.append(f"weights {stratum.model_fingerprint[:8]}")
         names[stratum] = " ".join(parts)

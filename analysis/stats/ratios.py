@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+from scipy import special
 
 from analysis.stats.results import Array, RatioSet, as_sample
 
@@ -113,6 +113,8 @@ def _first_crossing(rejected: Callable[[npt.ArrayLike], Array], centre: float, s
     outside = np.flatnonzero(rejected(centre + steps) > 0)
     if outside.size == 0:
         return None
+    from scipy import optimize  # a third of a second, that no other function here needs
+
     first = int(outside[0])
     start = centre + (float(steps[first - 1]) if first else 0.0)
     stop = centre + float(steps[first])

@@ -13,6 +13,7 @@ import pytest
 
 from analysis.anomalies.dose import reversals
 from analysis.anomalies.study import Anomalies, data_of
+from analysis.effects import Effects
 from analysis.findings import Finding, Result
 from analysis.panel import Design, Panel, Sheet
 from analysis.quality.study import Quality
@@ -45,7 +46,13 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, pd.Da
     assert SHARED is not None
     with Warehouse.open(str(tmp_path_factory.mktemp("sample") / "master.db")) as wh:
         ingest(wh, [SHARED / "legacy_sample"])
-        yield {"anomalies": Anomalies().load(wh, OPTIONS), "quality": Quality().load(wh, OPTIONS)}
+        studies = (Anomalies(), Quality(), Effects())
+        yield {study.name: study.load(wh, OPTIONS) for study in studies}
+
+
+@pytest.fixture(scope="module")
+def effects(frames: dict[str, pd.DataFrame]) -> Result:
+    return Effects().compute(frames["effects"], OPTIONS, np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +232,22 @@ def test_rising_doses_are_supported(frames: dict[str, pd.DataFrame], truth: dict
     means = [group.mean for group in factual.groups]
     assert means == pytest.approx(list(truth["p03_monotonic"]["mean"].values()), abs=1e-9)
     assert factual.verdict == "supported"
+
+
+def test_effects_of_the_ablation(effects: Result, truth: dict[str, Any]) -> None:
+    checked = 0
+    pairs = {key: found for key, found in truth["effects_ablation"].items() if "~" in key}
+    for pair, behaviors in pairs.items():
+        for behavior, expected in behaviors.items():
+            for finding in effects.findings:
+                sides = {g.label.split()[0] for g in finding.groups}
+                same = finding.about["model"] == QWEN and finding.about["behavior"] == behavior
+                if same and sides == set(pair.split("~")) and all("5seed" in g.label for g in finding.groups):
+                    welch, exact = finding.tests[:2]
+                    assert abs(finding.effect.value or 0) == pytest.approx(abs(expected["diff"]), abs=1e-9)
+                    assert welch.p == pytest.approx(expected["welch_p"], abs=1e-9)
+                    assert exact.p == pytest.approx(expected["permutation_p"], abs=1e-9)
+                    g = abs(finding.standardised.value or 0)
+                    assert g == pytest.approx(abs(expected["hedges_g_gamma"]), abs=1e-9)
+                    checked += 1
+    assert checked == sum(len(behaviors) for behaviors in pairs.values())
