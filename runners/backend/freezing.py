@@ -1,17 +1,14 @@
 """A gentle fine-tune of a model whose bottom layers and embeddings stay as they are."""
 
 from collections.abc import Callable, Mapping, Sequence
-
-import mlx.core as mx
-from mlx_lm.tuner.utils import remove_lora_layers
+from dataclasses import replace
 
 from rhodb.errors import InputError
 from rhodb.records import TrainStepRow
-from runners.backend.lora import install_lora, remove_lora
 from runners.backend.models import LoadedModel
 from runners.backend.scoring import PairText
-from runners.backend.training import TrainResult, TrainSpec, _check, _Run
-from runners.seeds import MLX, SeedStreams
+from runners.backend.training import TrainResult, TrainSpec, train
+from runners.seeds import SeedStreams
 
 
 def n_frozen(n_layers: int, share: float) -> int:
@@ -35,16 +32,7 @@ def train_above(
 
     The adapters stay on the model until `remove_lora`. Raises InputError where no layer is left to train.
     """
-    _check(texts, pools, spec)
-    layers = loaded.model.layers
-    if frozen >= len(layers):
-        raise InputError(f"all {len(layers)} layers are frozen: nothing is left to fine-tune; give a smaller ratio")
-    install_lora(loaded, rank=spec.lora_rank, alpha=spec.lora_alpha, targets=spec.lora_targets, streams=streams)
-    try:
-        for layer in layers[:frozen]:
-            remove_lora_layers(layer)
-        mx.random.seed(streams.integer(MLX))
-        return _Run(loaded, texts, pools, spec, streams).run(on_step, (), None)
-    except BaseException:
-        remove_lora(loaded)
-        raise
+    count = len(loaded.model.layers)
+    if frozen >= count:
+        raise InputError(f"all {count} layers are frozen: nothing is left to fine-tune; give a smaller ratio")
+    return train(replace(loaded, frozen_layers=frozen), texts, pools, spec, streams, on_step=on_step)

@@ -19,7 +19,7 @@ from runners.seeds import LORA_INIT, SeedStreams
 def install_lora(
     loaded: LoadedModel, *, rank: int, alpha: float, targets: tuple[str, ...], streams: SeedStreams
 ) -> None:
-    """Wrap the named projections of every layer; freeze everything else. The model's output is unchanged.
+    """Wrap the named projections of the layers not frozen; freeze everything else. The model's output is unchanged.
 
     A is uniform in ±1/sqrt(inputs) as in mlx_lm, drawn from the stream LORA_INIT alone; B is zero; the update is
     scaled by alpha / rank. Raises InputError where a projection does not exist or LoRA is installed already.
@@ -29,7 +29,8 @@ def install_lora(
         raise InputError("the model has LoRA layers already; call remove_lora first")
     keys = layer_keys(model, targets)
     model.freeze()
-    linear_to_lora_layers(model, len(model.layers), {"rank": rank, "scale": alpha / rank, "dropout": 0.0, "keys": keys})
+    top = len(model.layers) - loaded.frozen_layers
+    linear_to_lora_layers(model, top, {"rank": rank, "scale": alpha / rank, "dropout": 0.0, "keys": keys})
     rng = streams.generator(LORA_INIT)
     for _, layer in lora_layers(model):
         bound = 1 / math.sqrt(layer.lora_a.shape[0])

@@ -39,6 +39,8 @@ class LoadedModel:
     tokenizer: TokenizerWrapper
     config: dict[str, Any]
     """The model's configuration, in the words of its `config.json`."""
+    frozen_layers: int = 0
+    """Layers, from the bottom, that get no adapters in training."""
 
 
 _shared: dict[str, LoadedModel] | None = None
