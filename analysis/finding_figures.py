@@ -64,7 +64,8 @@ def _draw_finding(axis: Axes, finding: Finding) -> None:
         x, y = "layer", quantity + unit
     else:
         _strip(axis, groups, about.get("behavior", ""))
-        x, y = "", quantity + unit
+        component = f"first component of standardised {quantity} (no unit)"
+        x, y = "", component if about.get("detector") == "geometry" else quantity + unit
     label(axis, title="", x=x, y=y)
     lines = [*textwrap.wrap(title, 58), *textwrap.wrap(place, 58)[:3]]
     axis.set_title("\n".join(lines), loc="left", fontsize=7.5)

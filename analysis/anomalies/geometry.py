@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from analysis.anomalies.base import Data, Detector
-from analysis.looks import Look
+from analysis.looks import Look, group
 from analysis.panel import Sheet
 from analysis.stats.permutation import MAX_EXACT, two_sample_floor
 from analysis.stats.results import Array, Test, no_estimate, no_test
@@ -43,7 +43,8 @@ class Geometry(Detector):
         near_raw, near = min(raw, key=raw.__getitem__), min(scaled, key=scaled.__getitem__)
         share, loadings = principal(cloud.points)
         heavy = cloud.behaviors[int(np.abs(loadings[0]).argmax())]
-        share_scaled, _ = principal(cloud.standardised)
+        share_scaled, axes = principal(cloud.standardised)
+        first = cloud.standardised @ axes[0]
         agree = "the same pair" if near == near_raw else f"raw distances say {' and '.join(near_raw)}"
         sheet = sheets[-1]
         return Look(
@@ -60,6 +61,10 @@ class Geometry(Detector):
             more=(pair_test(cloud, near, rng),),
             method=self.method,
             reference=self.reference,
+            groups=tuple(
+                group(f"PC1 {name}", range(size), first[np.array(cloud.labels) == name])
+                for name, size in cloud.sizes.items()
+            ),
             runs=tuple(cloud.runs),
             notes=(
                 "raw distances: " + _listed(raw),
