@@ -27,6 +27,7 @@ from rhodb.records import (
 from runners import metrics
 from runners.arms import AlignmentConfig, Arm
 from runners.backend.adapters import load_adapters, save_adapters
+from runners.backend.data_parallel import launched_ranks
 from runners.backend.generation import GENERATION_WORK
 from runners.backend.lora import layer_keys, remove_lora
 from runners.backend.models import LoadedModel, load_model
@@ -194,6 +195,7 @@ class AlignmentSession:
             spec,
             streams,
             on_step=lambda row: progress.step(row, total),
+            ranks=launched_ranks(),
             checkpoints=self._checkpoints(arm),
             on_checkpoint=lambda step: passed.extend(self._checkpoint_rows(arm, step, progress)),
         )

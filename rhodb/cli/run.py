@@ -1,6 +1,7 @@
 """`rhodb run RUNNER`: options from the runner's configuration, execution by the executor, then a summary."""
 
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -217,6 +218,36 @@ def _plan_or_run(
     if dry_run:
         print_plan(session, db, json=json)
         return
+    if "MLX_RANK" in os.environ:
+        _run_ranks(session, retry_failed=retry_failed, db=db, json=json)
+        return
+    _run_and_report(session, retry_failed=retry_failed, db=db, json=json, make=make)
+
+
+def _run_ranks(session: "Session", *, retry_failed: bool, db: str | None, json: bool) -> None:
+    """Under mlx.launch: rank 0 runs the session, the others join it."""
+    from runners.backend.data_parallel import launched_ranks
+    from runners.ranks import Leading, follow
+
+    ranks = launched_ranks()
+    if ranks.rank > 0:
+        follow(session, ranks)
+        return
+    leading = Leading(session, ranks)
+    try:
+        _run_and_report(leading, retry_failed=retry_failed, db=db, json=json, make=None)
+    finally:
+        leading.end()
+
+
+def _run_and_report(
+    session: Any,
+    *,
+    retry_failed: bool,
+    db: str | None,
+    json: bool,
+    make: "Callable[..., Executor] | None",
+) -> None:
     from rhodb.warehouse import Warehouse
     from runners.reporting import make_reporter
 

@@ -14,6 +14,7 @@ from mlx.utils import tree_flatten, tree_map
 from rhodb.errors import InputError, RhodbError
 from rhodb.records import TrainStepRow
 from runners.backend.batching import Contrast
+from runners.backend.data_parallel import Ranks
 from runners.backend.lora import install_lora, lora_weights, remove_lora
 from runners.backend.loss import StepLoss
 from runners.backend.models import LoadedModel
@@ -21,6 +22,8 @@ from runners.backend.sampling import PairSampler, text_batches
 from runners.backend.scoring import PairText
 from runners.backend.stepper import Stepper
 from runners.seeds import MLX, SeedStreams
+
+ALONE = Ranks()
 
 
 class TrainingDivergedError(RhodbError):
@@ -115,6 +118,7 @@ def train(
     on_step: Callable[[TrainStepRow], None] | None = None,
     checkpoints: Collection[int] = (),
     on_checkpoint: Callable[[int], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainResult:
     """Install LoRA layers on the model and train them; on an error they are removed again.
 
@@ -123,10 +127,11 @@ def train(
     Raises InputError for empty input and TrainingDivergedError for a loss that is not finite.
     """
     _check(texts, pools, spec)
+    ranks.check(spec.accumulation)
     install_lora(loaded, rank=spec.lora_rank, alpha=spec.lora_alpha, targets=spec.lora_targets, streams=streams)
     try:
         mx.random.seed(streams.integer(MLX))
-        return _Run(loaded, texts, pools, spec, streams).run(on_step, checkpoints, on_checkpoint)
+        return _Run(loaded, texts, pools, spec, streams, ranks).run(on_step, checkpoints, on_checkpoint)
     except BaseException:
         remove_lora(loaded)
         raise
@@ -154,8 +159,9 @@ class _Run:
         pools: Mapping[str, Sequence[PairText]],
         spec: TrainSpec,
         streams: SeedStreams,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.loaded, self.spec = loaded, spec
+        self.loaded, self.spec, self.ranks = loaded, spec, ranks
         self.stepper = Stepper(
             loaded, rho_weight=spec.rho_weight, margin=spec.margin, max_tokens=spec.max_tokens, contrast=spec.contrast
         )
@@ -171,6 +177,9 @@ class _Run:
             learning_rate=spec.lr, weight_decay=spec.weight_decay, bias_correction=spec.bias_correction
         )
         self.accumulated: Any = None
+        self.gradients: list[Any] = []
+        self.facts: list[list[float]] = []
+        """Of the group's steps so far, where ranks share it."""
 
     def run(
         self,
@@ -179,13 +188,17 @@ class _Run:
         on_checkpoint: Callable[[int], None] | None,
     ) -> TrainResult:
         rows: list[TrainStepRow] = []
+        report = on_step or (lambda _: None)
         stops = sorted(stop for stop in checkpoints if stop < len(self.batches))
+        start = 0
         for stop in [*stops, len(self.batches)]:
             with self.stepper.ready():
-                for number in range(len(rows) + 1, stop + 1):
-                    rows.append(self.step(number, [self.texts[index] for index in self.batches[number - 1]]))
-                    if on_step is not None:
-                        on_step(rows[-1])
+                for number in range(start + 1, stop + 1):
+                    new = [self.step(number)] if self.ranks.size == 1 else self.shared_step(number)
+                    rows += new
+                    for row in new:
+                        report(row)
+            start = stop
             if stop < len(self.batches) and on_checkpoint is not None:
                 on_checkpoint(stop)
         last = rows[-max(1, len(rows) // 4) :]
@@ -200,11 +213,17 @@ class _Run:
             truncated=self.stepper.truncated,
         )
 
-    def step(self, number: int, texts: Sequence[str]) -> TrainStepRow:
+    def rate(self, number: int) -> float:
+        update = math.ceil(number / self.spec.accumulation)
+        return learning_rate(update, updates=self.updates, lr=self.spec.lr, warmup=self.spec.warmup)
+
+    def texts_of(self, number: int) -> list[str]:
+        return [self.texts[index] for index in self.batches[number - 1]]
+
+    def step(self, number: int) -> TrainStepRow:
         """One micro-batch, and the update where it completes a group."""
         start = time.perf_counter()
-        update = math.ceil(number / self.spec.accumulation)
-        rate = learning_rate(update, updates=self.updates, lr=self.spec.lr, warmup=self.spec.warmup)
+        texts, rate = self.texts_of(number), self.rate(number)
         pairs = self.sampler.draw() if self.sampler else []
         loss, tokens = self.stepper.step(texts if self.spec.use_sft else [], pairs)
         self.check_finite(number, loss)
@@ -220,6 +239,52 @@ class _Run:
             tokens=tokens,
             seconds=time.perf_counter() - start,
         )
+
+    def shared_step(self, number: int) -> list[TrainStepRow]:
+        """One micro-batch, on the rank whose turn it is; at the end of a group the update and the group's rows."""
+        start = time.perf_counter()
+        position = (number - 1) % self.spec.accumulation
+        pairs = self.sampler.draw() if self.sampler else []
+        facts = [0.0] * 5
+        if self.ranks.mine(position):
+            loss, tokens = self.stepper.step(self.texts_of(number) if self.spec.use_sft else [], pairs)
+            self.gradients.append(loss.gradient)
+            seconds = time.perf_counter() - start
+            facts = [loss.ce or 0.0, loss.rho or 0.0, float(loss.active_pairs or 0), float(tokens), seconds]
+        self.facts.append(facts)
+        if position + 1 < self.spec.accumulation and number < len(self.batches):
+            return []
+        return self.shared_update(number, len(pairs))
+
+    def shared_update(self, number: int, pairs: int) -> list[TrainStepRow]:
+        """Sum gradients and facts over the ranks, update, and say what the group's steps were."""
+        size = len(self.facts)
+        zero = tree_map(mx.zeros_like, self.loaded.model.trainable_parameters())
+        total = zero
+        for gradient in self.gradients:
+            total = tree_map(mx.add, total, gradient)
+        mean = tree_map(lambda value: value / size, self.ranks.total(total))
+        facts = self.ranks.gathered(self.facts)
+        self.gradients, self.facts = [], []
+        if not np.isfinite(facts).all():
+            raise TrainingDivergedError(number, "the loss")
+        first, rate = number - size + 1, self.rate(number)
+        norm = self.update(number, mean, rate)
+        contrast = self.sampler is not None
+        return [
+            TrainStepRow(
+                step=first + index,
+                ce_loss=float(ce) if self.spec.use_sft else None,
+                rho_loss=float(rho) if contrast else None,
+                active_pairs=round(active) if contrast else None,
+                pairs=pairs if contrast else None,
+                lr=rate,
+                grad_norm=norm if first + index == number else None,
+                tokens=round(tokens),
+                seconds=float(seconds),
+            )
+            for index, (ce, rho, active, tokens, seconds) in enumerate(facts)
+        ]
 
     def check_finite(self, number: int, loss: StepLoss) -> None:
         for what, value in (("the SFT loss", loss.ce), ("the contrastive loss", loss.rho)):
@@ -238,6 +303,10 @@ class _Run:
             return None
         mean = tree_map(lambda value: value / size, self.accumulated)
         self.accumulated = None
+        return self.update(number, mean, rate)
+
+    def update(self, number: int, mean: Any, rate: float) -> float:
+        """Move the adapter by a group's mean gradient, whose norm is returned."""
         norm = _norm(mean)
         if not math.isfinite(norm):
             raise TrainingDivergedError(number, "the gradient")

@@ -100,7 +100,8 @@ def test_a_longer_training_is_scored_at_every_epoch_on_the_way_and_the_short_one
 
 def test_scores_on_the_way_do_not_change_where_the_training_ends(lab):
     db, run = lab
-    run("duration", "--epochs", "3", "--conditions", "rho-guided", "--checkpoints-per-epoch", "0")
+    for marks in ("1", "0"):
+        run("duration", "--epochs", "3", "--conditions", "rho-guided", "--checkpoints-per-epoch", marks)
     ends = query(
         db,
         "SELECT behavior, metric, split, count(DISTINCT value) FROM behavior_scores "
