@@ -65,7 +65,7 @@ def _mlx() -> Iterator[Finding]:
     if not is_cpu():
         return
     check = verify_blas()
-    speed = f"{check.info.name}, {check.info.threads} threads, {check.mlx_gflops:.0f} GFLOP/s through MLX"
+    speed = f"{check.info.name}, {check.info.threads} threads, {check.mlx_gflops:.0f} GFLOP/s a thread through MLX"
     if check.in_use or check.info.reason.startswith("not needed"):
         yield Finding(what="BLAS", state="ok", found=speed)
     else:
