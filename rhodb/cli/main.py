@@ -22,6 +22,7 @@ class RootGroup(LazyGroup):
         "runs": ("rhodb.cli.runs:app", "List, show and compare runs; recover spooled outcomes."),
         "ingest": ("rhodb.cli.ingest:app", "Read older result files, and other tools' results, into the warehouse."),
         "sql": ("rhodb.cli.sql:app", "Query the warehouse with SQL, read-only."),
+        "browse": ("rhodb.cli.browse:app", "Look at the warehouse in a web browser, read-only."),
         "export": ("rhodb.cli.transfer:export_app", "Write the warehouse, a table, a view or a query to files."),
         "import": ("rhodb.cli.transfer:import_app", "Bring an export of another warehouse in."),
         "merge": ("rhodb.cli.transfer:merge_app", "Bring another warehouse in."),

@@ -1,8 +1,8 @@
 -- Change of each behavior by λ for the rho-guided runs of one model.
 -- default metric = gap
-SELECT model, margin, behavior, rho_weight, count(delta) AS n, avg(delta) AS mean, stddev(delta) AS sd
+SELECT model, experiment, margin, behavior, rho_weight, count(delta) AS n, avg(delta) AS mean, stddev(delta) AS sd
 FROM v_scores
 WHERE kind = 'alignment' AND condition IN ('rho-guided', 'sft-only') AND metric = :metric
     AND split <> 'train' AND delta IS NOT NULL
-GROUP BY model, margin, behavior, rho_weight
-ORDER BY model, margin, behavior, rho_weight
+GROUP BY model, experiment, margin, behavior, rho_weight
+ORDER BY model, experiment, margin, behavior, rho_weight
