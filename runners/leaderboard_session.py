@@ -4,15 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-import mlx.core as mx
-import numpy as np
-
 from rhodb.errors import InputError
-from rhodb.records import Config, LeaderboardRow, digest
+from rhodb.records import Config, LeaderboardRow
 from runners.backend.merging import (
     RANDOM_METHODS,
     Merge,
-    Weights,
+    fingerprint,
     merge_weights,
     model_weights,
     parent_weights,
@@ -92,16 +89,6 @@ class LeaderboardSession(ScoringSession):
             model_folder=str(artefacts) if self.config.write_models else None,
             seed_semantics="entries dropped" if merge.method in RANDOM_METHODS else "none: nothing is random",
         )
-
-
-def fingerprint(base: Weights, weights: Weights) -> str:
-    """Identity of a model by its tensors that are not the base's own."""
-    parts = [
-        f"{name} {digest(np.array(tensor.astype(mx.float32)).tobytes())}"
-        for name, tensor in sorted(weights.items())
-        if tensor is not base[name]
-    ]
-    return digest("\n".join(parts))
 
 
 def short(name: str) -> str:

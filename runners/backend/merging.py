@@ -17,6 +17,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from numpy.typing import NDArray
 
 from rhodb.errors import InputError
+from rhodb.records import digest
 from runners.backend.adapters import CONFIG, load_adapters
 from runners.backend.lora import lora_layers, remove_lora
 from runners.backend.models import LoadedModel, load_model
@@ -158,6 +159,16 @@ def parent_weights(base: LoadedModel, key: str) -> Weights:
             f"{key!r} and {base.record.key!r} have different shapes (first at {wrong[0]}), so they cannot be merged"
         )
     return weights
+
+
+def fingerprint(base: Weights, weights: Weights) -> str:
+    """Identity of a model by its tensors that are not the base's own."""
+    parts = [
+        f"{name} {digest(np.array(tensor.astype(mx.float32)).tobytes())}"
+        for name, tensor in sorted(weights.items())
+        if tensor is not base[name]
+    ]
+    return digest("\n".join(parts))
 
 
 def _fused(base: LoadedModel, folder: Path) -> Weights:
