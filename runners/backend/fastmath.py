@@ -126,7 +126,7 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: flo
     return mixed.reshape(batch, heads, length, -1) / weights.sum(axis=-1, keepdims=True)
 
 
-def scaled_dot_product_attention(  # noqa: PLR0917 (its signature is mlx_lm's)
+def scaled_dot_product_attention(
     queries: mx.array,
     keys: mx.array,
     values: mx.array,

@@ -43,12 +43,22 @@ def contents(db: Path) -> dict[str, list[tuple]]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_model_folder, tiny_probes_folder):
-    """An uninterrupted run: its folder, its JSON report and the command."""
-    folder = tmp_path_factory.mktemp("uninterrupted")
+    """An uninterrupted run of the whole grid: its database, its JSON report and the command."""
     command = [
         "run", "ablation", "--preset", "quick", "--model", str(tiny_model_folder), "--probes", str(tiny_probes_folder),
         "--sft-size", "6", "--max-length", "64", *SEEDS,
     ]  # fmt: skip
+    return run_through(tmp_path_factory.mktemp("uninterrupted"), command)
+
+
+@pytest.fixture(scope="module")
+def brief(tmp_path_factory, finished):
+    """The same for two conditions and one seed, for tests that run the grid several times."""
+    command = [*finished[2][: -len(SEEDS)], "--seeds", "1", "--conditions", "rho-guided,shuffled-pairs"]
+    return run_through(tmp_path_factory.mktemp("brief"), command)
+
+
+def run_through(folder: Path, command: list[str]) -> tuple[Path, dict, list[str]]:
     done = subprocess.run(
         [sys.executable, "-m", "rhodb", *command, "--json"], cwd=folder, capture_output=True, text=True, check=False
     )
@@ -158,11 +168,11 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(finished, rhodb, tmp_path)
 
 @pytest.mark.parametrize(
     "moment",
-    ["9 cells", "[1/9] baseline", "[2/9]", "step 1/3", "step 3/3", "[6/9]", "done in"],
+    ["3 cells", "[1/3] baseline", "[2/3]", "step 1/3", "step 3/3", "[3/3]", "done in"],
     ids=["planned", "scoring", "before training", "training", "after training", "in the middle", "between"],
 )
-def test_killed_anywhere_the_same_command_goes_on(finished, tmp_path, rhodb, moment):
-    db, _, command = finished
+def test_killed_anywhere_the_same_command_goes_on(brief, tmp_path, rhodb, moment):
+    db, _, command = brief
     victim = Process(tmp_path, command)
     victim.wait_for(moment)
     assert victim.end(signal.SIGKILL) == -signal.SIGKILL
@@ -171,11 +181,11 @@ def test_killed_anywhere_the_same_command_goes_on(finished, tmp_path, rhodb, mom
     assert contents(tmp_path / "results" / "master.db") == contents(db)
 
 
-def test_killed_between_spool_and_insert_nothing_is_computed_twice(finished, tmp_path, rhodb):
-    db, _, command = finished
+def test_killed_between_spool_and_insert_nothing_is_computed_twice(brief, tmp_path, rhodb):
+    db, _, command = brief
     mine = tmp_path / "results" / "master.db"
     victim = Process(tmp_path, command)
-    victim.wait_for("[1/9] baseline")
+    victim.wait_for("[1/3] baseline")
     with closing(sqlite3.connect(mine, isolation_level=None)) as locker:
         locker.execute("BEGIN IMMEDIATE")  # the finished baseline can be spooled, but not inserted
         deadline = time.monotonic() + 60
@@ -190,8 +200,8 @@ def test_killed_between_spool_and_insert_nothing_is_computed_twice(finished, tmp
     assert contents(mine) == contents(db)
 
 
-def test_ctrl_c_gives_the_cell_back_and_says_how_to_go_on(finished, tmp_path, rhodb):
-    db, _, command = finished
+def test_ctrl_c_gives_the_cell_back_and_says_how_to_go_on(brief, tmp_path, rhodb):
+    db, _, command = brief
     victim = Process(tmp_path, command)
     victim.wait_for("step 1/3")
     assert victim.end(signal.SIGINT) == 130
@@ -233,8 +243,8 @@ def test_a_failed_cell_keeps_its_error_and_the_others_go_on(finished, rhodb, tmp
     assert query(db, "SELECT DISTINCT attempt FROM runs WHERE state = 'failed'") == [(2,)]
 
 
-def test_a_database_that_vanishes_costs_nothing(finished, tmp_path, rhodb):
-    db, _, command = finished
+def test_a_database_that_vanishes_costs_nothing(brief, tmp_path, rhodb):
+    db, _, command = brief
     victim = Process(tmp_path, command)
     victim.wait_for("step 1/3")
     results = tmp_path / "results"
