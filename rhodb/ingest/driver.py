@@ -5,18 +5,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection
 
 from rhodb.engine import lock_bulk_writers
 from rhodb.errors import InputError
+from rhodb.ingest.external import read_evaluations
+from rhodb.ingest.external_rows import write_evaluations
 from rhodb.ingest.fields import FormatError
 from rhodb.ingest.files import Candidate, find, load, parse, recognise
 from rhodb.ingest.formats import Reading, read_format
 from rhodb.ingest.write import Conflict, Policy, Writer
 from rhodb.warehouse import Warehouse
 
+NOT_JSON = (".eval", ".jsonl", ".db", ".sqlite")
 GROUP_S = 1.0
 """Files are written together until this much time has passed: a commit waits for the disk."""
 
@@ -135,7 +138,15 @@ def ingest_file(connection: Connection, writer: Writer, candidate: Candidate) ->
             report.status, report.reason = "known", "the same contents were ingested before"
             report.read = report.already = known
             return report
-        value = parse(contents.data)
+        value: Any = None if candidate.path.suffix in NOT_JSON else parse(contents.data)
+        evaluations = read_evaluations(candidate.path, value)
+        if evaluations is not None:
+            report.format = evaluations[0].tool if evaluations else "mlflow"
+            with _whole(connection, writer):
+                write_evaluations(writer, contents, evaluations, report)
+                if report.conflicts and writer.policy == "report":
+                    raise _Stop
+            return report
         format_ = recognise(value, candidate)
         if format_ is None:
             if candidate.named:

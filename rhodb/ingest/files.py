@@ -73,12 +73,18 @@ def find(paths: Iterable[Path]) -> Iterator[Candidate]:
         path = given.expanduser().absolute()
         if not path.exists():
             raise InputError(f"{given} does not exist: give a result file or a folder of them")
-        found = [path] if path.is_file() else sorted(file for file in path.rglob("*.json*") if file.is_file())
+        found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if _may_hold_results(file))
         for file in found:
-            if file in seen or (path.is_dir() and file.suffix not in (".json", ".jsonl")):
+            if file in seen:
                 continue
             seen.add(file)
             yield Candidate(path=file, named=path.is_file())
+
+
+def _may_hold_results(path: Path) -> bool:
+    """Files in a folder that are worth a look: JSON, lm-evaluation-harness' samples, Inspect's logs, MLflow's store."""
+    samples = path.suffix == ".jsonl" and path.name.startswith("samples_")
+    return (path.suffix in (".json", ".eval") or path.name == "mlflow.db" or samples) and path.is_file()
 
 
 def load(candidate: Candidate) -> Contents:

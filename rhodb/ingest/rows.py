@@ -189,8 +189,8 @@ class Rows(Driver):
             draft.seconds,
             draft.device,
             draft.error,
-            _json(draft.notes),
-            _json(draft.extra) if draft.extra else None,
+            to_json(draft.notes),
+            to_json(draft.extra) if draft.extra else None,
         )
         self._waiting[run_id] = draft, row
         return run_id
@@ -244,8 +244,8 @@ class Rows(Driver):
                 draft.finished_at,
                 draft.seconds,
                 draft.device,
-                _json(draft.notes),
-                _json(draft.extra) if draft.extra else None,
+                to_json(draft.notes),
+                to_json(draft.extra) if draft.extra else None,
                 run_id,
             ),
         )
@@ -275,7 +275,7 @@ class Rows(Driver):
                 n_read,
                 n_added,
                 self._time,
-                _json(extra) if extra else None,
+                to_json(extra) if extra else None,
             ),
         )
         sql = "SELECT id FROM sources WHERE path = ? AND sha256 = ?"
@@ -299,7 +299,7 @@ class Rows(Driver):
         return self._ids.pop()
 
 
-def _json(value: dict[str, Any]) -> str:
+def to_json(value: dict[str, Any]) -> str:
     """JSON that any database takes: NaN and infinities as text (an unknown key may hold one)."""
     try:
         return canonical_json(value)

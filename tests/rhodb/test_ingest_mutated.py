@@ -1,5 +1,6 @@
 """Mutated result files: no crash, no partial file, no number that the file does not hold."""
 
+import copy
 import itertools
 import json
 import math
@@ -52,13 +53,13 @@ def mutated(draw) -> tuple[str, bytes]:
                 parent = parent[key]
             match draw(st.sampled_from(["set", "set", "delete", "rename", "copy"])):
                 case "set":
-                    parent[last] = draw(ODD)
+                    parent[last] = copy.deepcopy(draw(ODD))
                 case "delete":
                     del parent[last]
                 case "rename":
                     parent[draw(st.sampled_from(["factual", "seed", "", "x y", "bias"]))] = parent.pop(last)
                 case "copy":
-                    parent.append(parent[last])
+                    parent.append(copy.deepcopy(parent[last]))
         except (KeyError, IndexError, TypeError, AttributeError):
             continue  # an earlier change took the place away
     data = json.dumps(value).encode()
@@ -132,7 +133,7 @@ def numbers(value) -> list[float]:
         return [float(len(value)), *(n for inner in value for n in numbers(inner))]
     if isinstance(value, bool):
         return [float(value)]
-    finite = isinstance(value, int | float) and math.isfinite(value) and abs(value) < 1e15
+    finite = isinstance(value, int | float) and math.isfinite(value) and abs(value) < 1e300
     return [float(value)] if finite else []
 
 

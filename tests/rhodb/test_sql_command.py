@@ -9,7 +9,7 @@ import statistics
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from legacy_files import write_tree
 
@@ -119,6 +119,7 @@ def sql_aggregate(expression: str, rows: list[tuple]) -> float | None:
     return connection.execute(f"SELECT {expression} FROM t").fetchone()[0]
 
 
+@settings(deadline=None)
 @given(NUMBERS)
 def test_aggregates_of_one_column_agree_with_pythons_statistics(values):
     rows = [(value, None) for value in values] + [(None, None)]
@@ -131,6 +132,7 @@ def test_aggregates_of_one_column_agree_with_pythons_statistics(values):
     assert median == (pytest.approx(statistics.median(values)) if values else None)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=2, max_size=20))
 def test_correlations_agree_with_scipy(pairs):
     from scipy import stats

@@ -1,0 +1,279 @@
+"""Other tools' evaluations as they write them: lm-evaluation-harness, Inspect AI, MLflow."""
+
+import math
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rhodb.ingest import fields as f
+from rhodb.ingest.fields import Field, FormatError, Object, step
+from rhodb.location import read_only_uri
+from rhodb.records import canonical_json, digest
+
+MODEL_PARAMS = ("model", "model_name", "model_id", "base_model", "pretrained")
+"""Parameters of an MLflow run that may name its model."""
+STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT[\d.\-]+)\.jsonl?$")
+"""lm-evaluation-harness ends the names of the files of one run with the same time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreDraft:
+    """A score in the tool's own words."""
+
+    task: str
+    metric: str
+    value: float
+    se: float | None = None
+    n: int | None = None
+    task_version: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleDraft:
+    """The score of a single sample: a number or a word."""
+
+    task: str
+    sample: str
+    metric: str
+    value: float | None
+    text_value: str | None
+
+
+@dataclass(kw_only=True)
+class Evaluation:
+    """One evaluation of one model."""
+
+    tool: str
+    identity: str
+    """The tool's own name of the run, else a hash of what came out."""
+    model: str
+    place: str
+    tool_version: str | None = None
+    started_at: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    scores: list[ScoreDraft] = field(default_factory=list)
+    samples: list[SampleDraft] = field(default_factory=list)
+
+
+def read_evaluations(path: Path, value: Any) -> list[Evaluation] | None:
+    """The evaluations of a file, or None if it is none of these tools'. `value` is its JSON, if it has one.
+
+    Raises FormatError.
+    """
+    if path.suffix == ".eval" or (isinstance(value, dict) and {"version", "status", "eval"} <= value.keys()):
+        return [_inspect(path)]
+    if isinstance(value, dict) and type(value.get("results")) is dict and {"configs", "n-shot"} & value.keys():
+        return [_lm_eval(value)]
+    if path.suffix == ".jsonl":
+        return [_lm_eval_samples(path)]
+    if path.suffix in (".db", ".sqlite"):
+        return list(_mlflow(path))
+    return None
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
+
+
+LM_EVAL = (
+    Field(name="results", key="results", type=f.mapping, required=True),
+    Field(name="versions", key="versions", type=f.mapping),
+    Field(name="counts", key="n-samples", type=f.mapping),
+    Field(name="shots", key="n-shot", type=f.mapping),
+    Field(name="config", key="config", type=f.mapping),
+    Field(name="date", key="date", type=f.not_negative),
+    Field(name="model", key="model_name", type=f.text),
+    Field(name="version", key="lm_eval_version", type=f.text),
+)
+
+
+def _lm_eval(value: Object) -> Evaluation:
+    """A results file. Metrics are `name,filter`; `name_stderr,filter` is the standard error of it."""
+    read, _ = f.read(LM_EVAL, value)
+    config = dict(read["config"] or {})
+    scores = []
+    for task, entries in read["results"].items():
+        try:
+            scores += list(_lm_eval_scores(task, f.mapping(entries), read))
+        except FormatError as error:
+            raise error.under(f".results{step(task)}") from None
+    started = None if read["date"] is None else _time(read["date"])
+    identity = digest(canonical_json([started, _name(read, config), {s.task + s.metric: s.value for s in scores}]))
+    return Evaluation(
+        tool="lm-eval",
+        identity=identity,
+        model=_name(read, config),
+        place="$.results",
+        tool_version=read["version"],
+        started_at=started,
+        config={**config, "n-shot": read["shots"]},
+        scores=scores,
+    )
+
+
+def _name(read: Object, config: Object) -> str:
+    """The model: its name, else `pretrained=` among the arguments, else the kind of backend."""
+    arguments = config.get("model_args")
+    if isinstance(arguments, str):
+        arguments = dict(part.split("=", 1) for part in arguments.split(",") if "=" in part)
+    stated = arguments.get("pretrained") or arguments.get("model") if isinstance(arguments, dict) else None
+    found = read["model"] or stated or config.get("model")
+    if not found:
+        raise FormatError("names no model", ".config.model")
+    return f.name(found)
+
+
+def _lm_eval_scores(task: str, entries: Object, read: Object) -> Iterator[ScoreDraft]:
+    counts = (read["counts"] or {}).get(task) or {}
+    n = counts.get("effective") if isinstance(counts, dict) else None
+    version = (read["versions"] or {}).get(task)
+    for key, raw in entries.items():
+        name, comma, filter_ = key.partition(",")
+        if not comma or name.endswith("_stderr"):
+            continue  # alias, sample_len and the like
+        try:
+            value = f.maybe_number(raw)
+        except FormatError as error:
+            raise error.under(step(key)) from None
+        if value is None:
+            continue
+        error_ = entries.get(f"{name}_stderr,{filter_}")
+        yield ScoreDraft(
+            task=task,
+            metric=key,
+            value=value,
+            se=f.maybe_number(error_) if isinstance(error_, int | float) and not isinstance(error_, bool) else None,
+            n=n if type(n) is int and n > 0 else None,
+            task_version=None if version is None else str(version),
+        )
+
+
+def _lm_eval_samples(path: Path) -> Evaluation:
+    """Samples of a task; the evaluation that they belong to stands in the results file of the same time beside them."""
+    stamp = STAMP.search(path.name)
+    results = path.with_name(f"results_{stamp[1]}.json") if stamp else None
+    if results is None or not path.name.startswith("samples_"):
+        raise FormatError("is no file of samples of lm-evaluation-harness (samples_TASK_TIME.jsonl)")
+    try:
+        evaluation = _lm_eval(f.mapping(orjson.loads(results.read_bytes())))
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise FormatError(f"needs {results.name} beside it, which cannot be read") from error
+    task = path.name.removeprefix("samples_")[: -len(stamp[0]) if stamp else None]
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines):
+            try:
+                entry = f.mapping(orjson.loads(line))
+                evaluation.samples += list(_lm_eval_sample(task, entry))
+            except orjson.JSONDecodeError as error:
+                raise FormatError(f"line {number + 1} is no JSON: {error}") from error
+            except FormatError as error:
+                raise error.under(f"[{number}]") from None
+    evaluation.place = f"samples of {task}"
+    return evaluation
+
+
+def _lm_eval_sample(task: str, entry: Object) -> Iterator[SampleDraft]:
+    names = f.items(entry.get("metrics"))
+    if "doc_id" not in entry:
+        raise FormatError("is missing", ".doc_id")
+    for name in names:
+        value = entry.get(f.text(name))
+        if isinstance(value, int | float) and math.isfinite(value):
+            metric = f"{name},{entry.get('filter', 'none')}"
+            yield SampleDraft(
+                task=task, sample=str(entry["doc_id"]), metric=metric, value=float(value), text_value=None
+            )
+
+
+def _inspect(path: Path) -> Evaluation:
+    """A log of Inspect AI, through its own reader."""
+    try:
+        reader = import_module("inspect_ai.log")
+    except ModuleNotFoundError as error:
+        raise FormatError("is a log of Inspect AI, whose reader is needed: pip install inspect-ai") from error
+    try:
+        log = reader.read_eval_log(str(path))
+    except Exception as error:
+        raise FormatError(f"Inspect AI cannot read it: {str(error).splitlines()[0][:200]}") from error
+    spec = log.eval
+    if log.results is None:
+        raise FormatError(f"holds no results: the evaluation ended with status {log.status!r}")
+    version = None if spec.task_version is None else str(spec.task_version)
+    evaluation = Evaluation(
+        tool="inspect",
+        identity=str(spec.eval_id or digest(path.read_bytes())),
+        model=f.name(str(spec.model)),
+        place="$.results",
+        tool_version=(spec.packages or {}).get("inspect_ai"),
+        started_at=str(spec.created),
+        config=orjson.loads(orjson.dumps({"task_args": spec.task_args, "dataset": spec.dataset.name}, default=str)),
+    )
+    for score in log.results.scores:
+        metrics = {name: metric.value for name, metric in score.metrics.items()}
+        error_ = metrics.pop("stderr", None)
+        evaluation.scores += [
+            ScoreDraft(
+                task=spec.task,
+                metric=f"{score.name}/{name}",
+                value=float(value),
+                se=float(error_) if name in ("accuracy", "mean") and error_ is not None else None,
+                n=log.results.completed_samples or None,
+                task_version=version,
+            )
+            for name, value in metrics.items()
+            if math.isfinite(value)
+        ]
+    evaluation.samples = [sample for raw in log.samples or () for sample in _inspect_sample(spec.task, raw)]
+    return evaluation
+
+
+def _inspect_sample(task: str, raw: Any) -> Iterator[SampleDraft]:
+    for name, score in (raw.scores or {}).items():
+        value = score.value
+        is_number = isinstance(value, int | float)
+        if is_number and not math.isfinite(value):
+            continue
+        yield SampleDraft(
+            task=task,
+            sample=f"{raw.id} (epoch {raw.epoch})",
+            metric=str(name),
+            value=float(value) if is_number else None,
+            text_value=None if is_number else value if isinstance(value, str) else orjson.dumps(value).decode(),
+        )
+
+
+def _mlflow(path: Path) -> Iterator[Evaluation]:
+    """Runs of an MLflow SQLite store with the last value of each metric."""
+    try:
+        with closing(sqlite3.connect(read_only_uri(path), uri=True, timeout=30)) as store:
+            runs = store.execute(
+                "SELECT run_uuid, runs.name, status, start_time, experiments.name FROM runs "
+                "JOIN experiments ON experiments.experiment_id = runs.experiment_id "
+                "WHERE runs.lifecycle_stage = 'active' ORDER BY start_time, run_uuid"
+            ).fetchall()
+            for uuid, name, status, started, experiment in runs:
+                params = dict(store.execute("SELECT key, value FROM params WHERE run_uuid = ? ORDER BY key", (uuid,)))
+                sql = "SELECT key, value, step FROM latest_metrics WHERE run_uuid = ? AND is_nan = 0 ORDER BY key"
+                yield Evaluation(
+                    tool="mlflow",
+                    identity=str(uuid),
+                    model=next((params[key] for key in MODEL_PARAMS if params.get(key)), "unknown"),
+                    place=f"run {uuid}",
+                    started_at=None if started is None else _time(started / 1000),
+                    config={"run": name, "status": status, "params": params},
+                    scores=[
+                        ScoreDraft(task=str(experiment), metric=str(key), value=float(value))
+                        for key, value, _ in store.execute(sql, (uuid,))
+                        if abs(value) < 1e300
+                    ],
+                )
+    except sqlite3.Error as error:
+        raise FormatError(f"is no SQLite store of MLflow ({error})") from error

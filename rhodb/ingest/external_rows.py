@@ -1,0 +1,90 @@
+"""Other tools' evaluations into their tables: each once, changed ones reported."""
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import IntegrityError
+
+from rhodb.ingest.external import Evaluation
+from rhodb.ingest.fields import FormatError
+from rhodb.ingest.files import Contents
+from rhodb.ingest.rows import to_json
+from rhodb.ingest.write import Conflict, Writer
+from rhodb.rows import bulk_insert
+
+if TYPE_CHECKING:
+    from rhodb.ingest.driver import FileReport
+
+SCORE_COLUMNS = ("evaluation_id", "task", "metric", "task_version", "value", "se", "n")
+SAMPLE_COLUMNS = ("evaluation_id", "task", "sample", "metric", "value", "text_value")
+
+
+def write_evaluations(writer: Writer, contents: Contents, evaluations: list[Evaluation], report: "FileReport") -> None:
+    """Write a file's evaluations and account for them in the report. Raises FormatError."""
+    tool = evaluations[0].tool if evaluations else "unknown"
+    try:
+        source = writer.rows.source(contents, tool, extra={}, n_read=len(evaluations), n_added=0)
+        for evaluation in evaluations:
+            _write(writer, source, evaluation, report)
+        writer.stored.execute("UPDATE sources SET runs_added = ? WHERE id = ?", (report.added, source))
+    except IntegrityError as error:
+        raise FormatError(f"breaks a rule of the warehouse: {str(error.orig).splitlines()[0]}") from error
+    report.read = len(evaluations)
+
+
+def _write(writer: Writer, source: int, evaluation: Evaluation, report: "FileReport") -> None:
+    sql = "SELECT id FROM external_evaluations WHERE tool = ? AND identity = ?"
+    key = (evaluation.tool, evaluation.identity)
+    found = writer.stored.fetch(sql, key)
+    if found:
+        number = int(found[0][0])
+        report.already += 1
+        _compare(writer, number, evaluation, report)
+    else:
+        writer.stored.execute(
+            "INSERT INTO external_evaluations (tool, tool_version, identity, model_id, source_id, started_at, config) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                evaluation.tool,
+                evaluation.tool_version,
+                evaluation.identity,
+                writer.rows.model(evaluation.model),
+                source,
+                evaluation.started_at,
+                to_json(evaluation.config),
+            ),
+        )
+        number = int(writer.stored.fetch(sql, key)[0][0])
+        report.added += 1
+        _insert_scores(writer, number, evaluation)
+    _insert_samples(writer, number, evaluation, report)
+
+
+def _insert_scores(writer: Writer, number: int, evaluation: Evaluation) -> None:
+    rows = [(number, s.task, s.metric, s.task_version, s.value, s.se, s.n) for s in evaluation.scores]
+    bulk_insert(writer.connection, "external_scores", SCORE_COLUMNS, rows)
+
+
+def _insert_samples(writer: Writer, number: int, evaluation: Evaluation, report: "FileReport") -> None:
+    """Samples may come in a file of their own, after the scores."""
+    sql = "SELECT task, sample, metric FROM external_samples WHERE evaluation_id = ?"
+    held = {tuple(row) for row in writer.stored.fetch(sql, (number,))} if evaluation.samples else set()
+    new = {(s.task, s.sample, s.metric): s for s in evaluation.samples if (s.task, s.sample, s.metric) not in held}
+    rows = [(number, s.task, s.sample, s.metric, s.value, s.text_value) for s in new.values()]
+    bulk_insert(writer.connection, "external_samples", SAMPLE_COLUMNS, rows)
+    report.completed += bool(rows) and number is not None and report.added == 0
+
+
+def _compare(writer: Writer, number: int, evaluation: Evaluation, report: "FileReport") -> None:
+    """An evaluation that is there with other scores is a conflict."""
+    sql = "SELECT task, metric, value FROM external_scores WHERE evaluation_id = ?"
+    old = {(row[0], row[1]): row[2] for row in writer.stored.fetch(sql, (number,))}
+    new = {(score.task, score.metric): score.value for score in evaluation.scores}
+    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+    differences = tuple((" ".join(key), old.get(key), new.get(key)) for key in keys)
+    if not differences:
+        return
+    report.conflicts.append(Conflict(place=evaluation.place, run=evaluation.identity, differences=differences))
+    if writer.policy == "replace":
+        writer.stored.execute("DELETE FROM external_scores WHERE evaluation_id = ?", (number,))
+        _insert_scores(writer, number, evaluation)
+        report.replaced += 1
