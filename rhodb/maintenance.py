@@ -62,7 +62,8 @@ def backup(wh: Warehouse, target: Path | None = None) -> Path:
         raise kind(f"no backup of {source} could be made at {target}: {reason}") from error
     finally:
         for path in (temporary, temporary.with_name(temporary.name + "-journal")):
-            path.unlink(missing_ok=True)
+            if path.exists():
+                path.unlink()
     return target
 
 

@@ -131,8 +131,8 @@ def _files(temporary: Path, final: Path) -> Iterator[None]:
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        elif temporary.exists():
+            temporary.unlink()
 
 
 def _write(connection: Connection, query: Select[Any], columns: Columns, path: Path, format_: str) -> int:

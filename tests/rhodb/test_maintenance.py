@@ -1,6 +1,7 @@
 """Backups are whole, checked and never overwrite; a rebuilt warehouse holds what the lost one held."""
 
 import sqlite3
+import subprocess
 import threading
 from contextlib import closing
 
@@ -9,6 +10,7 @@ from legacy_files import write_tree
 from test_transfer import content, tiny_disk  # noqa: F401  a fixture
 from warehouse_samples import BASELINE, dump, identity, outcome
 
+from rhodb.adhoc import ask
 from rhodb.check import check
 from rhodb.errors import DatabaseBusyError, DatabaseError, InputError
 from rhodb.ingest import ingest
@@ -121,3 +123,22 @@ def test_commands(path, tmp_path, rhodb):
     assert done.returncode == 1 and "is not there any more" in done.stderr and "3 runs from the spool" in done.stdout
     for command in ("backup", "vacuum"):
         assert rhodb("--db", "nowhere.db", "db", command).returncode == 2
+
+
+def test_on_a_read_only_file_system_everything_can_be_read_and_nothing_is_lost(tiny_disk, tmp_path):  # noqa: F811
+    with Warehouse.open(tiny_disk / "master.db") as wh:
+        insert_outcome(wh, outcome(identity(1)), {})
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
+    try:
+        with Warehouse.open(tiny_disk / "master.db", read_only=True) as wh:
+            assert len(wh.scores()) == 1 and check(wh, recompute=False) == []
+            assert ask(wh.location, "SELECT count(*) FROM runs").rows == [(1,)]
+            assert backup(wh, tmp_path / "copy.db").exists()
+            with pytest.raises(DatabaseError, match="cannot be written"):
+                backup(wh, tiny_disk / "copy.db")
+        with pytest.raises(DatabaseError), Warehouse.open(tiny_disk / "master.db") as wh:
+            ingest(wh, [write_tree(tmp_path / "results")])
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(tiny_disk)], check=True)
+    with Warehouse.open(tiny_disk / "master.db") as wh:
+        assert len(wh.runs()) == 1 and check(wh, recompute=False) == []
