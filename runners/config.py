@@ -113,7 +113,7 @@ class TrainingConfig(RunConfig):
 
 QUICK: Final[Mapping[str, Any]] = {
     "probes_per_behavior": 30,
-    "sft_size": 40,
+    "sft_size": 32,
     "accumulation": 1,
     "lr": 2e-3,
     "response_tokens": 64,

@@ -6,6 +6,7 @@ from rhodb.errors import InputError
 from rhodb.records import Config, TrainStepRow, canonical_json, digest
 from runners.backend.freezing import n_frozen, train_above
 from runners.backend.scoring import PairText
+from runners.backend.tokenizer import chat_text
 from runners.backend.training import TrainResult, TrainSpec
 from runners.config import TrainingConfig
 from runners.probes import select_pairs
@@ -112,17 +113,10 @@ class TrainingSession(ScoringSession):
         )
 
     def _texts(self, streams: SeedStreams) -> list[str]:
-        """Instructions as the model was trained to see them; without a chat template, plain text and its end."""
-        c, tokenizer = self.training, self.loaded.tokenizer
+        c = self.training
         rng = streams.generator(SFT_SELECTION)
         drawn = draw(self._pools, size=c.sft_size, trap_share=c.trap_share, refusal_share=c.refusal_share, rng=rng)
-        if not tokenizer.has_chat_template:
-            return [f"{item.instruction}\n\n{item.response}{tokenizer.eos_token or ''}" for item in drawn]
-        turns = [
-            [{"role": "user", "content": item.instruction}, {"role": "assistant", "content": item.response}]
-            for item in drawn
-        ]
-        return [str(tokenizer.apply_chat_template(turn, tokenize=False)) for turn in turns]
+        return [chat_text(self.loaded.tokenizer, item.instruction, item.response) for item in drawn]
 
     def _pairs(self) -> dict[str, list[PairText]]:
         pools: dict[str, list[PairText]] = {}

@@ -65,6 +65,14 @@ def chat_prompt(tokenizer: TokenizerWrapper, message: str) -> str:
     return str(text)
 
 
+def chat_text(tokenizer: TokenizerWrapper, message: str, answer: str) -> str:
+    """A message and its answer as a chat model was trained to see them; without a template, plain text and its end."""
+    if not tokenizer.has_chat_template:
+        return f"{message}\n\n{answer}{tokenizer.eos_token or ''}"
+    turns = [{"role": "user", "content": message}, {"role": "assistant", "content": answer}]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False))
+
+
 def _default_bos(tokenizer: TokenizerWrapper) -> tuple[int, ...]:
     """(BOS,) if encoding with special tokens puts it in front, else ()."""
     ids = _backend(tokenizer).encode("a", add_special_tokens=True).ids
