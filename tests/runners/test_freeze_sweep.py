@@ -9,10 +9,9 @@ from mlx.utils import tree_flatten
 
 from rhodb.errors import InputError
 from runners.alignment import AlignmentSession
-from runners.arms import make_arm
+from runners.arms import AlignmentConfig, make_arm
 from runners.backend.freezing import n_frozen, train_above
 from runners.backend.training import TrainSpec
-from runners.config import TrainingConfig
 from runners.freeze_session import FreezeSession
 from runners.freeze_sweep import FREEZE_SWEEP, FreezeConfig
 from runners.seeds import SeedStreams
@@ -89,7 +88,7 @@ def test_freezing_without_a_fine_tune_is_refused_and_forced_gives_copies(rhodb, 
 def test_the_baseline_is_the_one_of_training_experiments(tiny_model_folder, tiny_probes_folder):
     shared = {"model": str(tiny_model_folder), "probes": str(tiny_probes_folder), "max_length": 64}
     arm = make_arm("rho-guided", rho_weight=0.2, margin=0.1)
-    training = AlignmentSession(TrainingConfig(**shared), [arm])
+    training = AlignmentSession(AlignmentConfig(**shared), [arm])
     assert FreezeSession(FreezeConfig(**shared, freeze_ratios=(0.5,))).baseline == training.cells[0].identity
 
 
