@@ -36,12 +36,16 @@ def sqlite_engine(path: Path, *, create: bool, read_only: bool, foreign_keys: bo
             check_same_thread=False,
             timeout=BUSY_TIMEOUT_MS / 1000,
         )
-        raw.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
-        raw.execute("PRAGMA synchronous = FULL")
-        if not _has_sqrt():
-            raw.create_function("sqrt", 1, _sqrt, deterministic=True)
-            raw.create_function("exp", 1, lambda x: None if x is None else math.exp(x), deterministic=True)
-            raw.create_function("floor", 1, lambda x: None if x is None else math.floor(x), deterministic=True)
+        try:
+            raw.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
+            raw.execute("PRAGMA synchronous = FULL")
+            if not _has_sqrt():
+                raw.create_function("sqrt", 1, _sqrt, deterministic=True)
+                raw.create_function("exp", 1, lambda x: None if x is None else math.exp(x), deterministic=True)
+                raw.create_function("floor", 1, lambda x: None if x is None else math.floor(x), deterministic=True)
+        except BaseException:
+            raw.close()
+            raise
         return raw
 
     pool = QueuePool if foreign_keys else NullPool
@@ -82,7 +86,7 @@ BULK_LOCK = 0x72686F6463
 
 
 def lock_bulk_writers(connection: Connection) -> None:
-    """Let one ingest or merge at a time write to a server (SQLite has one writer anyway), until the transaction ends."""
+    """Let one ingest or merge at a time write to a server, until its transaction ends. SQLite has one writer anyway."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({BULK_LOCK})")
 

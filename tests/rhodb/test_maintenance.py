@@ -134,7 +134,7 @@ def test_on_a_read_only_file_system_everything_can_be_read_and_nothing_is_lost(t
             assert len(wh.scores()) == 1 and check(wh, recompute=False) == []
             assert ask(wh.location, "SELECT count(*) FROM runs").rows == [(1,)]
             assert backup(wh, tmp_path / "copy.db").exists()
-            with pytest.raises(DatabaseError, match="no backup of|cannot be written"):
+            with pytest.raises(DatabaseError, match=r"no backup of|cannot be written"):
                 backup(wh, tiny_disk / "copy.db")
         with pytest.raises(DatabaseError), Warehouse.open(tiny_disk / "master.db") as wh:
             ingest(wh, [write_tree(tmp_path / "results")])
