@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +9,9 @@ from typing import Any
 import typer
 
 Row = Mapping[str, Any]
+
+PIPE_WIDTH = 200
+"""Characters of a table's line where nobody's terminal limits it."""
 
 
 def emit(rows: Sequence[Row], *, format: str = "table", columns: Sequence[str] | None = None) -> None:  # noqa: A002
@@ -60,7 +62,7 @@ def console(*, stderr: bool = False) -> Any:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else int(os.environ.get("COLUMNS", "200"))
+    width = None if stream.isatty() else PIPE_WIDTH
     # markup: an error such as `[metal::malloc] ...` is a text, not a style.
     return Console(file=stream, width=width, highlight=False, markup=False, soft_wrap=not stream.isatty())
 
