@@ -18,13 +18,12 @@ from runners.backend.data_parallel import launched_ranks
 from runners.backend.generation import GENERATION_WORK
 from runners.backend.lora import layer_keys, remove_lora
 from runners.backend.models import LoadedModel
-from runners.backend.scoring import PairText
 from runners.backend.tokenizer import chat_text
 from runners.backend.training import TrainResult, TrainSpec, train
 from runners.cells import Cell, CellProgress, CellRows
 from runners.generation_probes import GenerationProbes, load_questions
 from runners.probes import ProbeUse, select_pairs
-from runners.scoring_session import BACKWARD_WORK, ScoringSession, pair_text
+from runners.scoring_session import BACKWARD_WORK, ScoringSession, pairs_by_behavior
 from runners.seeds import SFT_SELECTION, SeedStreams
 from runners.sft_data import build_pools, draw
 
@@ -146,7 +145,7 @@ class AlignmentSession(ScoringSession):
         result = train(
             self.loaded,
             texts,
-            self._pair_pools() if spec.rho_weight > 0 else {},
+            pairs_by_behavior(self._contrast) if spec.rho_weight > 0 else {},
             spec,
             streams,
             on_step=lambda row: progress.step(row, total),
@@ -253,12 +252,6 @@ class AlignmentSession(ScoringSession):
             rng=streams.generator(SFT_SELECTION),
         )
         return [chat_text(self.loaded.tokenizer, item.instruction, item.response) for item in drawn]
-
-    def _pair_pools(self) -> dict[str, list[PairText]]:
-        pools: dict[str, list[PairText]] = {}
-        for use in self._contrast:
-            pools.setdefault(use.behavior, []).append(pair_text(use))
-        return pools
 
     def score(
         self, uses: Sequence[ProbeUse], progress: CellProgress | None = None, *, loaded: LoadedModel | None = None

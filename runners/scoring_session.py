@@ -197,6 +197,14 @@ def pair_text(use: ProbeUse) -> PairText:
     return PairText(prompt=use.probe.prompt, positive=use.probe.positive, negative=use.probe.negative)
 
 
+def pairs_by_behavior(uses: Sequence[ProbeUse]) -> dict[str, list[PairText]]:
+    """Selected pairs as the pools that training samples from."""
+    pools: dict[str, list[PairText]] = {}
+    for use in uses:
+        pools.setdefault(use.behavior, []).append(pair_text(use))
+    return pools
+
+
 def probe_rows(use: ProbeUse, pair: PairScore) -> list[ProbeScoreRow]:
     """The rows of a pair's two sides."""
     sides: Mapping[str, SideScore] = {"positive": pair.positive, "negative": pair.negative}

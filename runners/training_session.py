@@ -5,12 +5,11 @@ from collections.abc import Callable
 from rhodb.errors import InputError
 from rhodb.records import Config, TrainStepRow, canonical_json, digest
 from runners.backend.freezing import n_frozen, train_above
-from runners.backend.scoring import PairText
 from runners.backend.tokenizer import chat_text
 from runners.backend.training import TrainResult, TrainSpec
 from runners.config import TrainingConfig
 from runners.probes import select_pairs
-from runners.scoring_session import BACKWARD_WORK, ScoringSession, pair_text
+from runners.scoring_session import BACKWARD_WORK, ScoringSession, pairs_by_behavior
 from runners.seeds import SFT_SELECTION, SeedStreams
 from runners.sft_data import build_pools, draw
 
@@ -45,7 +44,7 @@ class TrainingSession(ScoringSession):
         return train_above(
             self.loaded,
             self._texts(streams),
-            self._pairs() if rho_weight > 0 else {},
+            pairs_by_behavior(self._contrast) if rho_weight > 0 else {},
             self._spec(rho_weight),
             streams,
             frozen=frozen,
@@ -117,9 +116,3 @@ class TrainingSession(ScoringSession):
         rng = streams.generator(SFT_SELECTION)
         drawn = draw(self._pools, size=c.sft_size, trap_share=c.trap_share, refusal_share=c.refusal_share, rng=rng)
         return [chat_text(self.loaded.tokenizer, item.instruction, item.response) for item in drawn]
-
-    def _pairs(self) -> dict[str, list[PairText]]:
-        pools: dict[str, list[PairText]] = {}
-        for use in self._contrast:
-            pools.setdefault(use.behavior, []).append(pair_text(use))
-        return pools
