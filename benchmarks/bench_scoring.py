@@ -70,6 +70,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     from runners.backend import scoring
     from runners.backend.blas import blas_info, verify_blas
     from runners.backend.device import device_name
+    from runners.backend.passes import plan_batches
 
     loaded, pairs = _material(options.pairs)
     scoring.score_pairs(loaded, pairs[:4])
@@ -80,7 +81,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         plain_seconds.append(_seconds(lambda: results.update(plain=scoring.score_plain(loaded, pairs))))
     plain, fast = min(plain_seconds), min(fast_seconds)
     peak = max(verify_blas().mlx_gflops for _ in range(8))
-    batches = scoring._plan(scoring.pair_sides(loaded, pairs, 256), paired=True)
+    batches = plan_batches(scoring.pair_sides(loaded, pairs, 256), paired=True)
     computed = sum(len(row) for batch in batches for row in batch.rows)
     tokens = sum(side.tokens for score in results["fast"] for side in (score.positive, score.negative))
     # Every weight of this model (its embedding is also its head) takes part in one product a position.

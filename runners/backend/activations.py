@@ -16,7 +16,7 @@ from rhodb.errors import InputError
 from runners.backend.device import is_cpu
 from runners.backend.fastmath import fast_math
 from runners.backend.models import LoadedModel
-from runners.backend.scoring import CPU_BUDGET, GPU_BUDGET
+from runners.backend.passes import CPU_BUDGET, GPU_BUDGET
 
 Change = Callable[[mx.array], mx.array]
 """Residual stream (R, L, D) -> residual stream."""

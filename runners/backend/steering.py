@@ -15,18 +15,9 @@ from runners.backend.device import is_cpu
 from runners.backend.fastmath import fast_math
 from runners.backend.forward import TreePositions, row_forward
 from runners.backend.models import LoadedModel
+from runners.backend.passes import Progress, plan_batches, text_losses
 from runners.backend.rows import Batch
-from runners.backend.scoring import (
-    PairScore,
-    PairText,
-    Progress,
-    _by_side,
-    _plan,
-    _run,
-    _side_score,
-    pair_sides,
-    score_pairs,
-)
+from runners.backend.scoring import PairScore, PairText, in_pairs, pair_sides, score_pairs, side_scores
 
 Method = Literal["mean-last", "mean-all", "pca"]
 POOLS: Final[dict[Method, Pool]] = {"mean-last": "last", "mean-all": "all", "pca": "last"}
@@ -112,23 +103,15 @@ class PrefixScorer:
     def _from_prefix(self, layer: int, change: Change, on_progress: Progress | None) -> list[PairScore]:
         model = self._loaded.model
         if self._batches is None:
-            self._batches = _plan(self._sides, paired=True)
+            self._batches = plan_batches(self._sides, paired=True)
 
         def body(batch: Batch) -> mx.array:
             mask, at = _attention(model, batch)
             hidden = self._advance(batch, layer + 1, mask, at)
             return _finish(model, change(hidden), layer + 1, mask, at)
 
-        losses = {}
-        for batch, ce in _run(model, body, self._batches):
-            losses.update(_by_side(batch, ce))
-            if on_progress is not None:
-                on_progress(len(losses), len(self._sides))
-        scores = [_side_score(side, losses[index]) for index, side in enumerate(self._sides)]
-        return [
-            PairScore(positive=positive, negative=negative)
-            for positive, negative in zip(scores[::2], scores[1::2], strict=True)
-        ]
+        losses = text_losses(model, body, self._batches, len(self._sides), on_progress)
+        return in_pairs(side_scores(self._sides, losses))
 
     def _advance(self, batch: Batch, until: int, mask: mx.array, at: TreePositions) -> mx.array:
         """The batch's stream after `until` layers, from the nearest prefix known."""

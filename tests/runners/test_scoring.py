@@ -16,7 +16,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 from tiny_model import make_tiny_model
 
 from rhodb.errors import InputError
-from runners.backend import rows, scoring
+from runners.backend import passes, rows
 from runners.backend.blas import blas_info
 from runners.backend.forward import row_forward
 from runners.backend.models import LoadedModel
@@ -143,9 +143,9 @@ def test_the_same_call_gives_identical_floats(tiny_model: LoadedModel) -> None:
 
 
 def test_workers_do_not_change_a_digit(tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "cpu_workers", lambda: 4)
+    monkeypatch.setattr(passes, "cpu_workers", lambda: 4)
     many = score_pairs(tiny_model, PAIRS * 40)
-    monkeypatch.setattr(scoring, "cpu_workers", lambda: 2)
+    monkeypatch.setattr(passes, "cpu_workers", lambda: 2)
     assert score_pairs(tiny_model, PAIRS * 40) == many
 
 
@@ -153,8 +153,8 @@ def test_a_failure_in_a_worker_reaches_the_caller(tiny_model: LoadedModel, monke
     def fail(*_: object) -> None:
         raise MemoryError("too much")
 
-    monkeypatch.setattr(scoring, "cpu_workers", lambda: 2)
-    monkeypatch.setattr(scoring, "_batch_ce", fail)
+    monkeypatch.setattr(passes, "cpu_workers", lambda: 2)
+    monkeypatch.setattr(passes, "_batch_ce", fail)
     threads = blas_info().threads
     with pytest.raises(MemoryError, match="too much"):
         score_pairs(tiny_model, PAIRS * 20)
@@ -163,9 +163,9 @@ def test_a_failure_in_a_worker_reaches_the_caller(tiny_model: LoadedModel, monke
 
 def test_a_process_that_scored_exits_cleanly() -> None:
     code = (
-        "from tiny_model import make_tiny_model\nfrom runners.backend import scoring\nscoring.cpu_workers = lambda: 2\n"
+        "from tiny_model import make_tiny_model\nfrom runners.backend import passes\npasses.cpu_workers = lambda: 2\n"
         "texts = [f'text number {i}' * 5 for i in range(100)]\n"
-        "print(len(scoring.score_texts(make_tiny_model(), texts)))"
+        "from runners.backend.scoring import score_texts\nprint(len(score_texts(make_tiny_model(), texts)))"
     )
     folders = [str(Path(__file__).parents[1]), *sys.path]
     done = subprocess.run(
