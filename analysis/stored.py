@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LOOK = ("detector", "model", "behavior", "metric", "split", "stratum", "a", "b")
 """What makes two findings of two results the same look."""
+MOST_STORED = 20_000
+"""Findings up to which a result is kept: some 40 MiB of JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +65,13 @@ def answer(wh: "Warehouse", study: Study, options: StudyOptions) -> Answered:
     return Answered(result=result, fingerprint=mark, from_store=False)
 
 
+def too_large(result: Result) -> bool:
+    """Whether a result is not kept: it would weigh more than the rows that it is made from."""
+    return len(result.findings) > MOST_STORED
+
+
 def store(wh: "Warehouse", options: StudyOptions, answered: Answered) -> None:
-    """Keep a result; one from an older version of rhodb over the same rows is replaced."""
+    """Keep a result that is not `too_large`; one from an older version of rhodb over the same rows is replaced."""
     from sqlalchemy import text
 
     key = {
@@ -85,7 +92,7 @@ def store(wh: "Warehouse", options: StudyOptions, answered: Answered) -> None:
             ),
             key
             | {
-                "result": json.dumps(answered.result.to_json(), ensure_ascii=False, allow_nan=False),
+                "result": "".join(answered.result.json_pieces()),
                 "created_at": datetime.now(UTC).isoformat(timespec="microseconds"),
                 "version": __version__,
             },

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Iterator
 
 from analysis.findings import Finding, Result
 from analysis.query import literal
@@ -14,10 +15,11 @@ INDENTED = 1_000
 """Findings up to which JSON is indented for people."""
 
 
-def to_json(result: Result) -> str:
-    """Everything, at full precision; missing numbers are null."""
-    indent = 2 if len(result.findings) <= INDENTED else None
-    return json.dumps(result.to_json(), indent=indent, ensure_ascii=False, allow_nan=False)
+def to_json(result: Result) -> Iterator[str]:
+    """Everything, at full precision, in pieces of one document; missing numbers are null."""
+    if len(result.findings) > INDENTED:
+        return result.json_pieces()
+    return iter([json.dumps(result.to_json(), indent=2, ensure_ascii=False, allow_nan=False)])
 
 
 def to_csv(result: Result) -> str:

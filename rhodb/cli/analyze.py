@@ -323,7 +323,12 @@ def _show(result: "Result", form: str, explain: int | None) -> None:
     if explain is not None:
         typer.echo(text.evidence(result, explain))
         return
-    renderers = {"json": text.to_json, "csv": text.to_csv, "markdown": text.to_markdown}
+    if form == "json":
+        for piece in text.to_json(result):
+            typer.echo(piece, nl=False)
+        typer.echo()
+        return
+    renderers = {"csv": text.to_csv, "markdown": text.to_markdown}
     if form in renderers:
         typer.echo(renderers[form](result))
         return

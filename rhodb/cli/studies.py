@@ -179,7 +179,7 @@ def answer(name: str, given: dict[str, Any], split: str | None, db: str | None) 
     """A study's result for the warehouse as it is: read where it is stored, else computed and stored."""
     from analysis.registry import load_study
     from analysis.stored import answer as ask
-    from analysis.stored import store
+    from analysis.stored import MOST_STORED, store, too_large
     from rhodb.errors import DatabaseError
     from rhodb.warehouse import Warehouse
 
@@ -187,7 +187,9 @@ def answer(name: str, given: dict[str, Any], split: str | None, db: str | None) 
     with Warehouse.open(db, create=False, read_only=True) as wh:
         options = _options(given, split or _usual_split(wh))
         answered = ask(wh, study, options)
-    if not answered.from_store:
+    if too_large(answered.result):
+        note(f"note: the result is not stored: it has more than {MOST_STORED} findings")
+    elif not answered.from_store:
         try:
             with Warehouse.open(db, create=False) as wh:
                 store(wh, options, answered)

@@ -216,7 +216,7 @@ def test_results_are_json_without_nan(make_arm: Make, make_frame: Frame) -> None
         *make_arm("rho-guided", {"bias": HIGH, "toxicity": [0.1] * 5}),
         *make_arm("shuffled-pairs", {"bias": HIGH[:1]}),
     ]
-    document = json.loads(to_json(effects(make_frame(runs))))
+    document = json.loads("".join(to_json(effects(make_frame(runs)))))
     assert {finding["verdict"] for finding in document["findings"]} == {"supported", "degenerate", "not enough data"}
     first = document["findings"][0]
     assert first["n"] == first["groups"][0]["n"] + first["groups"][1]["n"]
