@@ -11,24 +11,22 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from rhodb.records import AlignmentRow, CheckpointScoreRow, Config, canonical_json, digest
+from rhodb.records import AlignmentRow, CheckpointScoreRow, Config
 from runners.arms import AlignmentConfig, Arm
 from runners.backend.adapters import load_adapters, save_adapters
 from runners.backend.data_parallel import launched_ranks
 from runners.backend.generation import GENERATION_WORK
-from runners.backend.lora import layer_keys, remove_lora
+from runners.backend.lora import remove_lora
 from runners.backend.models import LoadedModel
-from runners.backend.tokenizer import chat_text
 from runners.backend.training import TrainResult, TrainSpec, train
 from runners.cells import Cell, CellProgress, CellRows
 from runners.generation_probes import GenerationProbes, load_questions
-from runners.probes import ProbeUse, select_pairs
-from runners.scoring_session import BACKWARD_WORK, ScoringSession, pairs_by_behavior
-from runners.seeds import SFT_SELECTION, SeedStreams
-from runners.sft_data import build_pools, draw
+from runners.probes import ProbeUse
+from runners.seeds import SeedStreams
+from runners.training_session import TrainingSession, n_steps, train_spec
 
 
-class AlignmentSession(ScoringSession):
+class AlignmentSession(TrainingSession):
     """Expands arms x seeds into cells; trains each arm and scores what came of it."""
 
     kind = "alignment"
@@ -44,10 +42,6 @@ class AlignmentSession(ScoringSession):
         super().__init__(config)
         self.config, self.arms, self._save_adapters = config, list(dict.fromkeys(arms)), save_adapters
         self._checkpoints_per_epoch = checkpoints_per_epoch
-        contrast = select_pairs(
-            self.as_split, behaviors=config.contrast_behaviors, split=config.probe_split, per_behavior=None
-        )
-        self._contrast = [use for use in contrast if use.split in ("train", "none")]
         self._generation = None
         if config.generation_probes:
             limit = config.probes_per_behavior or None
@@ -55,10 +49,6 @@ class AlignmentSession(ScoringSession):
                 questions=load_questions(config.probes, self.as_split, split=config.probe_split, per_behavior=limit),
                 response_tokens=config.response_tokens,
             )
-        self._pools = build_pools(
-            self.as_split, split=config.probe_split, trap_behaviors=config.contrast_behaviors, data=config.sft_data
-        )
-        layer_keys(self.loaded.model, config.lora_targets)  # a wrong target is said before anything runs
 
     @cached_property
     def scoring_config(self) -> Config:
@@ -73,8 +63,8 @@ class AlignmentSession(ScoringSession):
                 yield self.cell(
                     arm.label,
                     seed,
-                    self._training_config(arm),
-                    train_work=self._train_work(arm),
+                    self._arm_identity(arm),
+                    train_work=self.train_work(arm.applied(self.config), use_sft=arm.condition != "contrastive-only"),
                     score_work=score_work * (1 + len(self._checkpoints(arm))),
                 )
 
@@ -125,7 +115,7 @@ class AlignmentSession(ScoringSession):
 
     def training_cell(self, arm: Arm, seed: int) -> Cell:
         """The cell that trains an arm of this session."""
-        config = self.scoring_config | self._training_config(arm)
+        config = self.scoring_config | self._arm_identity(arm)
         return next(c for c in self.cells if c.identity.seed == seed and c.identity.config == config)
 
     def _save(self, arm: Arm, folder: Path) -> None:
@@ -135,17 +125,17 @@ class AlignmentSession(ScoringSession):
         self, cell: Cell, progress: CellProgress
     ) -> tuple[Arm, TrainResult, list[CheckpointScoreRow], Sequence[str]]:
         """Train the cell's arm, scoring at its checkpoints. The adapter stays on the model."""
-        arm = next(a for a in self.arms if self.scoring_config | self._training_config(a) == cell.identity.config)
+        arm = next(a for a in self.arms if self.scoring_config | self._arm_identity(a) == cell.identity.config)
         streams = SeedStreams(cell.identity.seed)
         streams.seed_globals()
-        spec = self._spec(arm)
-        texts = self._sft_texts(arm, streams)
-        total = self._steps(arm)
+        spec, recipe = self._spec(arm), arm.applied(self.config)
+        texts = self.sft_texts(recipe, streams)
+        total = n_steps(recipe)
         passed: list[CheckpointScoreRow] = []
         result = train(
             self.loaded,
             texts,
-            pairs_by_behavior(self._contrast) if spec.rho_weight > 0 else {},
+            self.contrast_pools if spec.rho_weight > 0 else {},
             spec,
             streams,
             on_step=lambda row: progress.step(row, total),
@@ -160,7 +150,7 @@ class AlignmentSession(ScoringSession):
         c = arm.applied(self.config)
         if self._checkpoints_per_epoch == 0:
             return {}
-        total, count = self._steps(arm), math.ceil(c.epochs * self._checkpoints_per_epoch)
+        total, count = n_steps(c), math.ceil(c.epochs * self._checkpoints_per_epoch)
         marks = [number / self._checkpoints_per_epoch for number in range(1, count)]
         steps = {max(1, round(c.sft_size * epochs / c.batch_size)): epochs for epochs in marks}
         return {step: epochs for step, epochs in steps.items() if step < total}
@@ -170,57 +160,18 @@ class AlignmentSession(ScoringSession):
         scores = self.score(self.uses, progress).scores
         return [CheckpointScoreRow(step=step, epochs=epochs, **vars(row)) for row in scores]
 
-    def _training_config(self, arm: Arm) -> Config:
-        """The identity of a training, beside what scores depend on: only what has an effect under the condition."""
-        c = arm.applied(self.config)
-        config: Config = {
-            "condition": arm.condition,
-            "rho_weight": arm.rho_weight,
-            "sft_data": self._pools.fingerprint,
-            "sft_size": c.sft_size,
-            "trap_share": c.trap_share,
-            "refusal_share": c.refusal_share,
-            "epochs": c.epochs,
-            "batch_size": c.batch_size,
-            "accumulation": c.accumulation,
-            "lr": c.lr,
-            "weight_decay": c.weight_decay,
-            "warmup": c.warmup,
-            "lora_rank": c.lora_rank,
-            "lora_alpha": c.lora_alpha,
-            "lora_targets": sorted(c.lora_targets),
-        }
-        if arm.condition != "sft-only":
-            config |= {
-                "margin": arm.margin,
-                "contrast": c.contrast,
-                "contrast_behaviors": sorted(c.contrast_behaviors),
-                "contrast_pairs": digest(canonical_json(sorted({use.probe_set for use in self._contrast}))),
-                "pairs_per_step": c.pairs_per_step,
-            }
+    def _arm_identity(self, arm: Arm) -> Config:
+        """The identity of an arm's training, beside what scores depend on."""
+        config = self.training_identity(arm.applied(self.config)) | {"condition": arm.condition}
         if checkpoints := self._checkpoints(arm):
             config["checkpoints"] = sorted(checkpoints)
         return config
 
     def _spec(self, arm: Arm) -> TrainSpec:
-        c = arm.applied(self.config)
-        return TrainSpec(
+        return train_spec(
+            arm.applied(self.config),
             use_sft=arm.condition != "contrastive-only",
-            rho_weight=arm.rho_weight,
-            margin=arm.margin,
             shuffle_pairs=arm.condition == "shuffled-pairs",
-            epochs=c.epochs,
-            batch_size=c.batch_size,
-            accumulation=c.accumulation,
-            lr=c.lr,
-            weight_decay=c.weight_decay,
-            warmup=c.warmup,
-            lora_rank=c.lora_rank,
-            lora_alpha=c.lora_alpha,
-            lora_targets=tuple(sorted(c.lora_targets)),
-            pairs_per_step=c.pairs_per_step,
-            max_tokens=c.max_length,
-            contrast=c.contrast,
         )
 
     def _row(self, arm: Arm, result: TrainResult, folder: str | None) -> AlignmentRow:
@@ -242,17 +193,6 @@ class AlignmentSession(ScoringSession):
             adapter_path=folder,
         )
 
-    def _sft_texts(self, arm: Arm, streams: SeedStreams) -> list[str]:
-        c = arm.applied(self.config)
-        drawn = draw(
-            self._pools,
-            size=c.sft_size,
-            trap_share=c.trap_share,
-            refusal_share=c.refusal_share,
-            rng=streams.generator(SFT_SELECTION),
-        )
-        return [chat_text(self.loaded.tokenizer, item.instruction, item.response) for item in drawn]
-
     def score(
         self, uses: Sequence[ProbeUse], progress: CellProgress | None = None, *, loaded: LoadedModel | None = None
     ) -> CellRows:
@@ -262,21 +202,3 @@ class AlignmentSession(ScoringSession):
             return rows
         scores, answers = self._generation.ask(loaded or self.loaded, progress.scored if progress else None)
         return replace(rows, scores=[*rows.scores, *scores], family_rows=answers)
-
-    def _steps(self, arm: Arm) -> int:
-        c = arm.applied(self.config)
-        return -(-max(1, round(c.sft_size * c.epochs)) // c.batch_size)
-
-    def _train_work(self, arm: Arm) -> float:
-        """Trained tokens, as passes: a step's texts and both sides of its pairs, forward and backward."""
-        tokens = 0.0
-        if arm.condition != "contrastive-only":
-            texts = self._sft_texts(arm, SeedStreams(0))
-            tokens += self.config.batch_size * _mean(self.lengths(texts))
-        if arm.condition != "sft-only":
-            tokens += 2 * self.config.pairs_per_step * _mean(self.lengths([u.probe.positive for u in self._contrast]))
-        return BACKWARD_WORK * self._steps(arm) * tokens
-
-
-def _mean(values: Sequence[int]) -> float:
-    return sum(values) / len(values)

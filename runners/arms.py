@@ -41,8 +41,8 @@ class Arm:
         return " ".join(parts)
 
     def applied(self, config: TrainingConfig) -> TrainingConfig:
-        """The configuration with this arm's own mixture and duration."""
-        own = {"refusal_share": self.refusal_share, "epochs": self.epochs}
+        """The configuration with this arm's dose, and its own mixture and duration."""
+        own = {name: getattr(self, name) for name in ("rho_weight", "margin", "refusal_share", "epochs")}
         return config.model_copy(update={name: value for name, value in own.items() if value is not None})
 
 

@@ -66,13 +66,13 @@ class FreezeSession(_CompressionSession):
                     "fine_tuned": c.fine_tune,
                     "requantize": c.requantize,
                 }
-                tuning = self.training_config(c.rho_weight) if c.fine_tune else {}
+                tuning = self.training_identity(self.recipe(c.rho_weight)) if c.fine_tune else {}
                 for seed in c.seeds:
                     yield self.cell(
                         f"keep {ratio:g} freeze {freeze:g}",
                         seed,
                         axes | tuning,
-                        train_work=self.train_work(c.rho_weight) if c.fine_tune else 0.0,
+                        train_work=self.train_work(self.recipe(c.rho_weight)) if c.fine_tune else 0.0,
                         score_work=self.work(self.uses),
                     )
 
@@ -113,9 +113,9 @@ class Cf90Session(_CompressionSession):
         c = self.config
         axes = {"ratio": c.ratio, "calibrated": c.calibrate, "requantize": c.requantize}
         if c.calibrate:
-            axes |= {"freeze_ratio": c.freeze_ratio} | self.training_config(c.rho_weight)
+            axes |= {"freeze_ratio": c.freeze_ratio} | self.training_identity(self.recipe(c.rho_weight))
         for seed in c.seeds:
-            work = self.train_work(c.rho_weight) if c.calibrate else 0.0
+            work = self.train_work(self.recipe(c.rho_weight)) if c.calibrate else 0.0
             yield self.cell(f"keep {c.ratio:g}", seed, axes, train_work=work, score_work=self.work(self.uses))
 
     def run_cell(self, cell: Cell, artefacts: Path, progress: CellProgress) -> CellRows:

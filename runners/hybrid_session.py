@@ -52,7 +52,7 @@ class HybridSession(TrainingSession):
         c = self.config
         axes = itertools.product(c.compress_ratios, c.freeze_fractions, c.sae_layers, c.rho_weights, c.seeds)
         for ratio, fraction, layer, rho_weight, seed in axes:
-            config: Config = self.training_config(rho_weight) | {
+            config: Config = self.training_identity(self.recipe(rho_weight)) | {
                 "compress_ratio": ratio,
                 "freeze_fraction": fraction,
                 "sae_layer": None if layer == "none" else layer,
@@ -63,7 +63,7 @@ class HybridSession(TrainingSession):
                 f"keep {ratio:g} freeze {fraction:g} sae {layer} λ={rho_weight:g}",
                 seed,
                 config,
-                train_work=self.train_work(rho_weight),
+                train_work=self.train_work(self.recipe(rho_weight)),
                 score_work=self.work(self.uses),
             )
 
