@@ -1,5 +1,6 @@
 """A tiny language model with random weights, for tests that need a real one but not a good one."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from runners.backend.tokenizer import build_bpe_tokenizer
 
 # isort: split
 import mlx.core as mx
-from mlx_lm.models import llama
+from mlx_lm.utils import MODEL_REMAPPING
 from tokenizers.pre_tokenizers import ByteLevel
 
 TINY_CONFIG: dict[str, Any] = {
@@ -29,10 +30,12 @@ _CHAT = "{% for m in messages %}<|user|>{{ m['content'] }}{% endfor %}"
 
 
 def make_tiny_model(seed: int = 0, **changes: Any) -> LoadedModel:
-    """A random Llama of 264 tokens (all bytes, six merges, two special ones), float32."""
+    """A random model of 264 tokens (all bytes, six merges, two special ones), float32; a Llama unless changed."""
     mx.random.seed(seed)
     config = TINY_CONFIG | changes
-    model = llama.Model(llama.ModelArgs.from_dict(config))
+    kind = config["model_type"]
+    architecture = importlib.import_module(f"mlx_lm.models.{MODEL_REMAPPING.get(kind, kind)}")
+    model = architecture.Model(architecture.ModelArgs.from_dict(config))
     # Twice the usual spread, so that texts differ in cross-entropy by far more than rounding does.
     model.update(_spread(model.parameters()))
     model.eval()

@@ -47,7 +47,7 @@ class _Tapped(Module):
 @contextmanager
 def changed(model: Module, changes: Mapping[int, Change]) -> Iterator[None]:
     """Inside the block each named layer's output goes through its function. InputError for a layer there is not."""
-    layers = model.layers
+    layers = model.model.layers  # some models' own `layers` is a copy of the list
     for index in changes:
         if not 0 <= index < len(layers):
             raise InputError(f"layer {index} is out of range: the model has layers 0 to {len(layers) - 1}")

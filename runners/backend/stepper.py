@@ -22,7 +22,7 @@ from runners.backend.tokenizer import encode_with_offsets
 GPU_MULTIPLE = 16
 """Row lengths on a GPU are multiples of this, so that few shapes are compiled."""
 
-PLAIN_HEADS = ("llama", "qwen2", "qwen3")
+PLAIN_HEADS = ("llama", "mistral", "qwen2", "qwen3")
 """Model types of mlx_lm whose logits are exactly `norm(hidden) @ matrix.T`."""
 
 
