@@ -257,7 +257,7 @@ def from_json(document: Mapping[str, Any]) -> Report:
 
 
 def _section(entry: Mapping[str, Any]) -> Section:
-    return Section(**{**entry, "parts": tuple(_part(part) for part in entry["parts"])})
+    return Section(**{**entry, "parts": tuple(_part(part) for part in entry.get("parts", ()))})
 
 
 def _part(entry: Mapping[str, Any]) -> Part:

@@ -1,7 +1,7 @@
 -- Scores of finished runs of all families with the axes of each family: one row a run, behavior and metric.
 WITH run_axes AS (
     SELECT runs.id, runs.uuid AS run, runs.kind, models.key AS model, models.fingerprint AS model_fingerprint,
-           runs.seed, runs.seed_known, runs.experiment, runs.config, runs.baseline_run_id, runs.host, runs.device,
+           runs.seed, runs.seed_known, runs.experiment, runs.origin, runs.notes, runs.config, runs.baseline_run_id, runs.host, runs.device,
            runs.git_commit, runs.started_at,
            trained.condition, trained.rho_weight, trained.margin, trained.sft_size, trained.lora_rank,
            trained.lora_alpha, trained.epochs, trained.lr,
@@ -22,7 +22,7 @@ chosen AS (
     )
 )
 SELECT chosen.run, chosen.kind, chosen.model, chosen.model_fingerprint, chosen.seed, chosen.seed_known,
-       chosen.experiment, chosen.config, base.uuid AS baseline, chosen.condition, chosen.rho_weight, chosen.margin,
+       chosen.experiment, chosen.origin, chosen.notes, chosen.config, base.uuid AS baseline, chosen.condition, chosen.rho_weight, chosen.margin,
        chosen.layer, chosen.alpha, chosen.control, chosen.steered_behavior, chosen.compress_ratio,
        chosen.freeze_ratio, score.behavior, score.metric, score.split, score.value, score.se, score.n,
        untouched.value AS baseline_value, score.value - untouched.value AS delta

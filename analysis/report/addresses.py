@@ -1,0 +1,128 @@
+"""The book of a report's addresses: each way back to the rows is written once, however many numbers share it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from analysis.query import Query, literal, read_sql
+from analysis.report.document import Address, SavedQuery
+
+if TYPE_CHECKING:
+    from rhodb.warehouse import Warehouse
+
+SHOWN_RUNS = 40
+"""Runs and configurations that an address names; beyond, it counts them and its SELECT names none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What the report says about a run."""
+
+    kind: str
+    model: str
+    seed: int
+    config_hash: str
+    experiment: str | None
+    state: str
+    versions: str
+    """JSON object, package -> version; empty where none is known."""
+    condition: str | None
+    rho_weight: float | None
+    margin: float | None
+
+
+class Book:
+    """Collects addresses, queries and package versions while a report is built; equal ones share a key."""
+
+    def __init__(self, wh: "Warehouse") -> None:
+        self._wh = wh
+        self._addresses: dict[Address, str] = {}
+        self._queries: dict[tuple[str, str], str] = {}
+        self._saved: dict[str, SavedQuery] = {}
+        self._versions: dict[str, str] = {}
+
+    @cached_property
+    def facts(self) -> Mapping[str, RunFacts]:
+        """Every run of the warehouse by its uuid."""
+        names = ("kind", "model", "seed", "config_hash", "experiment", "state", "condition", "rho_weight", "margin")
+        rows = self._wh.rows(read_sql("report_runs"))
+        return {
+            row["uuid"]: RunFacts(**{name: row[name] for name in names}, versions=row["versions"] or "") for row in rows
+        }
+
+    @cached_property
+    def _strata(self) -> Mapping[tuple[str, str, str, str | None], list[str]]:
+        found: dict[tuple[str, str, str, str | None], list[str]] = {}
+        for uuid, run in self.facts.items():
+            if run.state == "done":
+                found.setdefault((run.kind, run.model, run.config_hash, run.experiment), []).append(uuid)
+        return found
+
+    def runs_of(self, kind: str, model: str, config_hash: str, experiment: str | None) -> list[str]:
+        """The finished runs of a kind and model with this configuration, in the experiment."""
+        return self._strata.get((kind, model, config_hash, experiment), [])
+
+    def address(
+        self,
+        kind: Literal["finding", "quantity", "row", "count"],
+        query: Query | None,
+        *,
+        runs: Sequence[str] = (),
+        narrow: Sequence[str] = (),
+        by_run: bool = False,
+        pick: str = "",
+        command: str = "",
+        method: str = "",
+        reference: str = "",
+    ) -> str:
+        """The key of an address. `narrow` are SQL conditions on the query's rows; `by_run` adds one on `run`."""
+        known = list(dict.fromkeys(run for run in runs if run in self.facts))
+        few = known if len(known) <= SHOWN_RUNS else []
+        terms = list(narrow)
+        if by_run and few:
+            terms.append(f"run IN ({', '.join(literal(run) for run in few)})")
+        configs = dict.fromkeys(self.facts[run].config_hash for run in known)
+        versions = dict.fromkeys(self.facts[run].versions for run in known if self.facts[run].versions)
+        address = Address(
+            kind=kind, query=None if query is None else self._query(query), narrow=" AND ".join(terms), pick=pick,
+            command=command, runs=tuple(known[:SHOWN_RUNS]), run_count=len(known),
+            configs=tuple(configs)[:SHOWN_RUNS], versions=tuple(self._version(text) for text in versions),
+            method=method, reference=reference,
+        )  # fmt: skip
+        return self._addresses.setdefault(address, f"a{len(self._addresses) + 1}")
+
+    def _query(self, query: Query) -> str:
+        identity = (query.sql, json.dumps(dict(query.parameters), sort_keys=True))
+        if identity not in self._queries:
+            key = f"q{len(self._queries) + 1}"
+            self._queries[identity] = key
+            self._saved[key] = SavedQuery(sql=query.sql, parameters=dict(query.parameters), ready=query.inlined())
+        return self._queries[identity]
+
+    def _version(self, text: str) -> str:
+        return self._versions.setdefault(text, f"v{len(self._versions) + 1}")
+
+    def addresses(self) -> dict[str, Address]:
+        return {key: address for address, key in self._addresses.items()}
+
+    def queries(self) -> dict[str, SavedQuery]:
+        return dict(self._saved)
+
+    def versions(self) -> dict[str, dict[str, str]]:
+        return {key: _as_versions(json.loads(text)) for text, key in self._versions.items()}
+
+
+def equals(column: str, value: Any) -> str:
+    """An SQL condition, `IS` so that NULL is found, too."""
+    return f"{column} IS NULL" if value is None else f"{column} = {literal(value)}"
+
+
+def among(column: str, values: Iterable[Any]) -> str:
+    """An SQL condition: one of the values."""
+    return f"{column} IN ({', '.join(literal(value) for value in values)})"
+
+
+def _as_versions(document: Any) -> dict[str, str]:
+    return {str(key): str(value) for key, value in document.items()}

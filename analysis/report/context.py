@@ -1,0 +1,156 @@
+"""What every section is given: the warehouse, the options, the book of addresses, and each study's result once."""
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.answers import Answer, AnswerOptions
+from analysis.findings import Result
+from analysis.landscape.load import LandscapeOptions
+from analysis.landscape.result import Tables
+from analysis.query import Query
+from analysis.registry import load_answer_study, load_study
+from analysis.report.addresses import Book
+from analysis.report.document import Cell, Number
+from analysis.stored import answer as stored_answer
+from analysis.study import StudyOptions
+from rhodb.adhoc import ask
+from rhodb.errors import InputError, RhodbError, UnknownNameError
+from rhodb.vocabulary import METRICS, SPLITS
+
+if TYPE_CHECKING:
+    from rhodb.warehouse import Warehouse
+
+DASH = "—"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What a report looks at; saved with it, so that it can be built again. Raises InputError."""
+
+    model: str | None = None
+    split: str = "eval"
+    metrics: tuple[str, ...] = ("gap",)
+    where: str | None = None
+    sections: tuple[str, ...] = ()
+    """Keys; empty: all."""
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise UnknownNameError("split", self.split, SPLITS)
+        if not self.metrics:
+            raise InputError("no metric is given: name at least one, e.g. gap")
+        for metric in self.metrics:
+            if metric not in METRICS:
+                raise UnknownNameError("metric", metric, tuple(METRICS))
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "ReportOptions":
+        known = {key: document[key] for key in ("model", "split", "metrics", "where", "sections") if key in document}
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in known.items()})
+
+
+@dataclass(kw_only=True)
+class Context:
+    """Passed from section to section; each study runs once."""
+
+    wh: "Warehouse"
+    options: ReportOptions
+    book: Book
+    fresh: bool = False
+    """Compute every study anew, and believe no stored result."""
+    _known: dict[str, Any] = field(default_factory=dict)
+
+    def study(self, name: str) -> Result:
+        """The findings of a study, stored or new. Raises what the study raised when it ran first."""
+        return self._once(name, lambda: self._run_study(name))  # type: ignore[no-any-return]
+
+    def answer(self, name: str) -> Answer:
+        """The quantities of a study."""
+        return self._once(name, lambda: load_answer_study(name).run(self.wh, self.answer_options()))  # type: ignore[no-any-return]
+
+    def landscape(self, name: str) -> Tables:
+        """The tables of a study of the probe landscape."""
+        loaded: Any = load_study(name)
+        return self._once(name, lambda: loaded.run(self.wh, LandscapeOptions(model=self.options.model)))  # type: ignore[no-any-return]
+
+    def rows(self, query: Query) -> list[dict[str, Any]]:
+        """The rows of a query, which runs as `rhodb sql` runs it, with the same aggregate functions."""
+        found = ask(self.wh.location, query.sql, query.parameters, limit=None)
+        return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+
+    def stress_conditions(self) -> Mapping[str, tuple[str, str]]:
+        """Finished stress tests: run -> model and condition."""
+        return self._once("stress conditions", lambda: {  # type: ignore[no-any-return]
+            row["run"]: (row["model"], row["condition"])
+            for row in self.wh.rows("SELECT run, model, condition FROM v_stress_tests WHERE state = 'done'")
+        })  # fmt: skip
+
+    def study_options(self) -> StudyOptions:
+        o = self.options
+        return StudyOptions(model=o.model, metrics=o.metrics, split=o.split, where=o.where)
+
+    def answer_options(self) -> AnswerOptions:
+        o = self.options
+        return AnswerOptions(model=o.model, metrics=o.metrics[:1], split=o.split, where=o.where)
+
+    def command(self, study: str, number: int) -> str:
+        """The command line that prints the evidence of a finding or quantity."""
+        o = self.options
+        words = ["rhodb", "analyze", study]
+        for option, values in (("--model", [o.model]), ("--metric", o.metrics), ("--where", [o.where])):
+            for value in values:
+                if value is not None and (option, value) != ("--metric", "gap"):
+                    words += [option, value]
+        if study in ("landscape", "scorecard", "entanglement"):
+            words = words[:3] + (["--model", o.model] if o.model and study == "landscape" else [])
+        elif o.split != "eval":
+            words += ["--split", o.split]
+        if study == "probe-noise" and "--metric" in words:
+            at = words.index("--metric")
+            del words[at : at + 2]
+        return shlex.join([*words, "--explain", str(number)])
+
+    def _run_study(self, name: str) -> Result:
+        study, options = load_study(name), self.study_options()
+        if self.fresh:
+            return study.run(self.wh, options)
+        return stored_answer(self.wh, study, options).result
+
+    def _once(self, name: str, make: Any) -> Any:
+        if name not in self._known:
+            try:
+                self._known[name] = make()
+            except RhodbError as error:  # every section that needs the study says the same
+                self._known[name] = error
+        if isinstance(self._known[name], RhodbError):
+            raise self._known[name]
+        return self._known[name]
+
+
+def number(value: Any, address: str, *, digits: int = 3, text: str | None = None) -> Cell:
+    """A cell with a number; a dash where there is none."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return DASH
+    if isinstance(value, np.generic):
+        value = value.item()
+    if text is None:
+        text = str(value) if isinstance(value, int) else f"{value:.{digits}g}"
+    return Number(value=value, text=text, address=address)
+
+
+def unique(keys: Sequence[str]) -> list[str]:
+    """The keys, told apart where one repeats: `key`, `key #2`, ..."""
+    seen: dict[str, int] = {}
+    found = []
+    for key in keys:
+        seen[key] = seen.get(key, 0) + 1
+        found.append(key if seen[key] == 1 else f"{key} #{seen[key]}")
+    return found

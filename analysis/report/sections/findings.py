@@ -1,0 +1,255 @@
+"""Findings of a study as parts of a report: sentences, a table, charts. No statistic is computed here."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from analysis.findings import Estimate, Finding, Result
+from analysis.render import cells as rendered
+from analysis.render.looks import is_look
+from analysis.report.addresses import equals
+from analysis.report.context import DASH, Context, number, unique
+from analysis.report.document import Cell, Chart, Column, Part, Row, Scalar, Sentence, Table, Text
+from analysis.stats.intervals import mean_interval
+from analysis.stats.results import Test
+from analysis.stored import LOOK
+from analysis.verdicts import p_text
+from rhodb.vocabulary import BEHAVIORS
+
+MOST_ROWS = 250
+"""Findings in one table; the clearest come first where there are more."""
+MOST_MARKS = 60
+"""Marks in a forest."""
+MOST_TOLD = 12
+"""Sentences above a table."""
+CLEAR = ("supported", "artefact", "degenerate", "suggestive", "not supported", "not enough data")
+
+Keep = Callable[[Finding], bool]
+
+
+def _all(_: Finding) -> bool:
+    return True
+
+
+def address_of(ctx: Context, result: Result, finding: Finding) -> str:
+    """The address of a finding: the study's SELECT, cut down to the finding's runs, behavior, metric and split."""
+    about = finding.about
+    narrow = []
+    if result.study not in ("stress", "quality"):  # whose rows have no behavior
+        narrow += [equals("behavior", about["behavior"])] if about.get("behavior") in BEHAVIORS else []
+        narrow += [equals(key, about[key]) for key in ("metric", "split") if about.get(key)]
+    return ctx.book.address(
+        "finding",
+        result.query,
+        runs=finding.evidence.runs,
+        narrow=narrow,
+        by_run=bool(finding.evidence.runs),
+        pick=f"study {result.study}, finding {finding.number}: " + ", ".join(v for v in about.values() if v),
+        command=ctx.command(result.study, finding.number),
+        method=finding.evidence.method,
+        reference=finding.evidence.reference,
+    )
+
+
+def parts(
+    ctx: Context, result: Result, *, keep: Keep = _all, title: str = "", told: bool = True, key: str = "findings"
+) -> list[Part]:
+    """What is supported or refused in sentences, then the table of all findings, then how to read it."""
+    kept = [finding for finding in result.findings if keep(finding)]
+    made: list[Part] = []
+    if told and kept:
+        made.append(_told(ctx, result, kept, key))
+    if kept:
+        made.append(table(ctx, result, kept, title=title or f"Findings of `rhodb analyze {result.study}`", key=key))
+    notes = _messages(result.messages)
+    return made + ([Text(key=f"{key}-notes", items=notes, listed=True)] if notes else [])
+
+
+def _messages(messages: Sequence[str], most: int = 12) -> tuple[str, ...]:
+    more = len(messages) - most
+    return tuple(messages[:most]) + ((f"... and {more} more notes: run the study by itself",) if more > 0 else ())
+
+
+def _told(ctx: Context, result: Result, kept: Sequence[Finding], key: str) -> Text:
+    clear = [f for f in kept if f.verdict in ("supported", "artefact")]
+    items: list[Cell] = [Sentence(text=f.sentence, address=address_of(ctx, result, f)) for f in clear[:MOST_TOLD]]
+    counts = Counter(str(f.verdict) for f in kept)
+    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in CLEAR if counts[verdict])
+    whole = ctx.book.address(
+        "count", result.query, pick=f"verdicts of study {result.study}", command=ctx.command(result.study, 0)
+    )
+    more = f" The first {MOST_TOLD} of {len(clear)} clear ones are told here." if len(clear) > MOST_TOLD else ""
+    items.append(Sentence(text=f"Verdicts: {summary}; p adjusted over {result.looks} looks.{more}", address=whole))
+    return Text(key=f"{key}-told", items=tuple(items), listed=True)
+
+
+def table(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str, key: str = "findings") -> Table:
+    """One row a finding, clearest first where there are too many."""
+    shown = list(kept)
+    caption = result.caption
+    if len(shown) > MOST_ROWS:
+        shown.sort(key=lambda f: (CLEAR.index(f.verdict), 1.0 if f.p is None else f.p, f.number))
+        shown = shown[:MOST_ROWS]
+        caption += f" The {MOST_ROWS} clearest of {len(kept)} findings; all: rhodb analyze {result.study} --csv."
+    level = 100 * (1 - float(result.options["alpha"]))
+    columns, cells_of = (_look_columns(level), _look_cells) if is_look(result) else (_columns(level), _cells)
+    keys = unique(["|".join(f.about.get(part, "") for part in LOOK) for f in shown])
+    rows = []
+    for name, finding in zip(keys, shown, strict=True):
+        address = address_of(ctx, result, finding)
+        cells = (*cells_of(finding, address), Sentence(text=finding.verdict, address=address))
+        rows.append(_row(name, finding, cells))
+    return Table(
+        key=key, title=title, columns=(*columns, Column(key="verdict", title="verdict")), rows=tuple(rows),
+        caption=caption,
+    )  # fmt: skip
+
+
+def _row(key: str, finding: Finding, cells: tuple[Cell, ...]) -> Row:
+    about = finding.about
+    behavior = about.get("behavior")
+    return Row(
+        key=key, cells=cells, model=about.get("model") or None, metric=about.get("metric") or None,
+        split=about.get("split") or None, behavior=behavior if behavior in BEHAVIORS else None, verdict=finding.verdict,
+    )  # fmt: skip
+
+
+def _columns(level: float) -> tuple[Column, ...]:
+    unit = f"with {level:g} % interval"
+    return (
+        Column(key="model", title="model"),
+        Column(key="behavior", title="behavior"),
+        Column(key="metric", title="measure"),
+        Column(key="a", title="a"),
+        Column(key="b", title="b"),
+        Column(key="mean_a", title="a: mean ± SD (n)", numeric=True, help="over seeds"),
+        Column(key="mean_b", title="b: mean ± SD (n)", numeric=True, help="over seeds"),
+        Column(key="difference", title=f"a − b [{level:g} %]", numeric=True, help=f"difference of means, {unit}"),
+        Column(key="g", title=f"g [{level:g} %]", numeric=True, help=f"Hedges' standardised difference, {unit}"),
+        Column(key="p", title="Welch p (adj.)", numeric=True, help="two-sided; in parentheses adjusted for all looks"),
+        Column(key="exact", title="exact p (floor)", numeric=True, help="permutation test; smallest p it can reach"),
+        Column(key="left_out", title="p, one seed out", numeric=True, help="largest Welch p as each seed is left out"),
+    )
+
+
+def _cells(finding: Finding, address: str) -> tuple[Cell, ...]:
+    about, (a, b), (welch, exact) = finding.about, finding.groups[:2], finding.tests[:2]
+    left = None if finding.robustness is None else finding.robustness.largest_p
+    return (
+        about["model"],
+        about["behavior"],
+        _measure(finding),
+        about["a"],
+        about["b"],
+        number(a.mean, address, text=rendered.group(a)),
+        number(b.mean, address, text=rendered.group(b)),
+        _estimate(finding.effect, address),
+        _estimate(finding.standardised, address),
+        _p(welch, welch.p_adjusted, address),
+        _p(exact, exact.floor, address),
+        number(left, address, text=None if left is None else f"≤ {p_text(left)}"),
+    )
+
+
+def _look_columns(level: float) -> tuple[Column, ...]:
+    return (
+        Column(key="detector", title="look"),
+        Column(key="model", title="model"),
+        Column(key="behavior", title="behavior"),
+        Column(key="metric", title="measure"),
+        Column(key="stratum", title="stratum"),
+        Column(key="effect", title=f"effect [{level:g} %]", numeric=True, help="with its interval, where it has one"),
+        Column(key="n", title="n", numeric=True, help="values behind the test"),
+        Column(key="p", title="p (adj.)", numeric=True, help="in parentheses adjusted for all looks of the study"),
+    )
+
+
+def _look_cells(finding: Finding, address: str) -> tuple[Cell, ...]:
+    about, test = finding.about, finding.tests[0]
+    return (
+        about["detector"],
+        about.get("model") or DASH,
+        about.get("behavior") or DASH,
+        _measure(finding),
+        about.get("stratum") or DASH,
+        _estimate(finding.effect, address),
+        number(test.n, address),
+        _p(test, test.p_adjusted, address),
+    )
+
+
+def _measure(finding: Finding) -> str:
+    """Δ of a metric, and its unit."""
+    about = finding.about
+    name = ("Δ " if about.get("quantity") == "delta" else "") + (about.get("metric") or DASH)
+    return f"{name} ({finding.unit})" if finding.unit and about.get("metric") else name
+
+
+def _estimate(value: Estimate, address: str) -> Cell:
+    return number(value.value, address, text=rendered.estimate(value))
+
+
+def _p(test: Test, second: float | None, address: str) -> Cell:
+    return number(test.p, address, text=rendered.with_second(test.p, second) if second is not None else None)
+
+
+def forest(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str, key: str = "forest") -> Chart | None:
+    """Effects with their intervals, the clearest of each behavior."""
+    known = [f for f in kept if f.effect.value is not None and f.effect.low is not None]
+    known.sort(key=lambda f: (CLEAR.index(f.verdict), 1.0 if f.p is None else f.p, f.number))
+    shown = known[:MOST_MARKS]
+    if not shown:
+        return None
+    rows: list[dict[str, Scalar]] = []
+    for f in shown:
+        about = f.about
+        what = f"{about['a']} − {about['b']}" if "a" in about else about.get("stratum", "")
+        rows.append(
+            {
+                "label": what, "behavior": about.get("behavior", ""), "model": about.get("model", ""),
+                "metric": about.get("metric", ""), "split": about.get("split", ""), "verdict": f.verdict,
+                "effect": f.effect.value, "low": f.effect.low, "high": f.effect.high, "p_adjusted": f.p_adjusted,
+            }
+        )  # fmt: skip
+    more = f" The {MOST_MARKS} clearest of {len(known)}." if len(known) > MOST_MARKS else ""
+    return Chart(
+        key=key, title=title, kind="forest", rows=tuple(rows),
+        encodings={"x": "effect", "y": "label", "low": "low", "high": "high", "colour": "verdict", "facet": "behavior"},
+        titles={"x": f"effect ({shown[0].unit})" if shown[0].unit else "effect", "y": "", "colour": "verdict"},
+        addresses=tuple(address_of(ctx, result, f) for f in shown),
+        caption=f"Effects with {100 * shown[0].effect.level:g} % intervals.{more}",
+    )  # fmt: skip
+
+
+def doses(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str, spread: bool = False) -> Chart | None:
+    """Mean (or, with `spread`, SD) of each behavior by λ, from findings whose groups are doses `λ=...`."""
+    rows: list[dict[str, Scalar]] = []
+    addresses = []
+    for f in kept:
+        for group in f.groups:
+            if not group.label.startswith("λ=") or group.mean is None or (spread and group.sd is None):
+                continue
+            mean = mean_interval(group.values)
+            row: dict[str, Scalar] = {
+                "rho_weight": float(group.label.removeprefix("λ=")), "behavior": f.about["behavior"],
+                "model": f.about["model"], "metric": f.about["metric"], "split": f.about["split"],
+                "stratum": f.about["stratum"], "n": group.n,
+            }  # fmt: skip
+            row |= {"sd": group.sd} if spread else {"mean": group.mean, "low": mean.low, "high": mean.high}
+            rows.append(row)
+            addresses.append(address_of(ctx, result, f))
+    if not rows:
+        return None
+    unit = f" ({kept[0].unit})" if kept[0].unit else ""
+    several = len({(row["model"], row["stratum"]) for row in rows}) > 1
+    measure = ("Δ " if kept[0].about["quantity"] == "delta" else "") + kept[0].about["metric"]
+    encodings = {"x": "rho_weight", "y": "sd" if spread else "mean", "colour": "behavior"}
+    encodings |= {} if spread else {"low": "low", "high": "high"}
+    return Chart(
+        key="doses", title=title, kind="dose", rows=tuple(rows),
+        encodings=encodings | ({"facet": "stratum"} if several else {}),
+        titles={"x": "λ", "y": f"SD over seeds of {measure}{unit}" if spread else f"mean {measure}{unit}",
+                "colour": "behavior", "facet": "stratum"},
+        addresses=tuple(addresses),
+        caption="Standard deviation over seeds at each dose." if spread
+        else "Mean over seeds with 95 % t interval; no interval where there is one seed.",
+    )  # fmt: skip

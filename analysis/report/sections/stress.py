@@ -1,0 +1,204 @@
+"""The stress test: rates overall and by category with Wilson intervals, and exact paired tests on the same prompts."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from analysis.findings import Test, correct
+from analysis.query import Conditions, Query, read_sql
+from analysis.render.cells import estimate, with_second
+from analysis.report.addresses import equals
+from analysis.report.context import DASH, Context, number, unique
+from analysis.report.document import Cell, Chart, Column, Part, Row, Scalar, Section, Sentence, Table
+from analysis.report.sections import findings
+from analysis.stats.rates import mcnemar, wilson
+from rhodb.vocabulary import STRESS_CONDITIONS
+
+ALPHA = 0.05
+PAIRED = (
+    "Per prompt, refusals under one condition minus the other, added over the shared seeds; exact binomial test of the "
+    "signs over prompts (with one seed: McNemar's test). p adjusted (Holm) over the rows of this table."
+)
+
+
+def stress(ctx: Context) -> Section:
+    """Refusals under jailbreaks."""
+    result = ctx.study("stress")
+    parts: list[Part] = []
+    if result.findings:
+        plot = findings.forest(
+            ctx, result, [f for f in result.findings if f.about["stratum"].startswith("baseline") is False],
+            title="Refusal rates against the untouched model",
+        )  # fmt: skip
+        parts = [*([plot] if plot else []), *findings.parts(ctx, result, title="Refusal rates by condition")]
+        parts += _categories(ctx) + _pairs(ctx)
+    return Section(
+        key="stress", title="Safety stress test",
+        intro="How often does a model refuse jailbreaks, and how often benign prompts? Rates with Wilson intervals, "
+        "differences with Newcombe's; where the answers to the same prompts are stored, exact paired tests.",
+        parts=tuple(parts),
+        missing=None if parts else "No finished stress test: `rhodb run stress-test --seeds 42,123,456`.",
+    )  # fmt: skip
+
+
+def _query(name: str, ctx: Context) -> Query:
+    conditions = Conditions()
+    conditions.equal("models.key", ctx.options.model)
+    return Query(sql=read_sql(name, conditions=conditions), parameters=conditions.parameters)
+
+
+def _categories(ctx: Context) -> list[Part]:
+    """One row a category, one column a condition."""
+    query = _query("report_stress_rates", ctx)
+    cells: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    for row in ctx.rows(query):
+        place = tuple(row[c] for c in ("model", "experiment", "judge", "kind", "category"))
+        cells[place][row["condition"]] = row
+    if not cells:
+        return []
+    conditions = [c for c in STRESS_CONDITIONS if any(c in members for members in cells.values())]
+    names = unique(["|".join("" if part is None else str(part) for part in place) for place in cells])
+    made = []
+    for name, (place, members) in zip(names, cells.items(), strict=True):
+        row_cells: list[Cell] = [str(place[0]), str(place[3]), place[4] or DASH]
+        for condition in conditions:
+            row_cells.append(_rate(ctx, query, members.get(condition)))
+        made.append(Row(key=name, cells=tuple(row_cells), model=place[0]))
+    columns = (Column(key="model", title="model"), Column(key="kind", title="prompts"),
+               Column(key="category", title="category"),
+               *(Column(key=c, title=c, numeric=True, help="refused of answered, share with Wilson interval")
+                 for c in conditions))  # fmt: skip
+    caption = (
+        "Refused / answered, share [95 % Wilson interval]; prompts of several seeds are added up, so the intervals "
+        "leave out what differs between seeds."
+    )
+    return [Table(key="categories", title="By category of prompt", columns=columns, rows=tuple(made), caption=caption)]
+
+
+def _rate(ctx: Context, query: Query, row: Mapping[str, Any] | None) -> Cell:
+    if row is None:
+        return DASH
+    labels = ("model", "experiment", "condition", "judge", "kind", "category")
+    address = ctx.book.address(
+        "row", query, runs=_stress_runs(ctx, row["model"], row["condition"]),
+        narrow=[equals(c, row[c]) for c in labels], pick="refused / answers", method="Wilson score interval",
+        reference="Wilson 1927",
+    )  # fmt: skip
+    rate = wilson(int(row["refused"]), int(row["answers"]))
+    return number(rate.value, address, text=f"{row['refused']}/{row['answers']}, {estimate(rate)}")
+
+
+def _stress_runs(ctx: Context, model: str, condition: str) -> list[str]:
+    rows = ctx.stress_conditions()
+    return [run for run, where in rows.items() if where == (model, condition)]
+
+
+def _pairs(ctx: Context) -> list[Part]:
+    """Every two conditions that answered the same prompts."""
+    query = _query("report_stress", ctx)
+    groups: dict[tuple[Any, ...], dict[str, dict[tuple[int, str], int]]] = defaultdict(lambda: defaultdict(dict))
+    for row in ctx.rows(query):
+        place = (row["model"], row["model_fingerprint"], row["experiment"], row["judge"], row["kind"])
+        groups[place][row["condition"]][row["seed"], row["prompt_key"]] = int(row["refused"])
+    planned = [
+        (place, a, b, signs)
+        for place, answered in groups.items()
+        for a, b in combinations([c for c in STRESS_CONDITIONS if c in answered], 2)
+        if (signs := _signs(answered[a], answered[b], shared_seed=a == "baseline"))
+    ]
+    if not planned:
+        return []
+    tests = correct([mcnemar(more, less) for *_, (more, less, _) in planned], "holm")
+    names = unique(["|".join([str(place[0]), str(place[2] or ""), str(place[3]), place[4], a, b])
+                    for place, a, b, _ in planned])  # fmt: skip
+    made = tuple(
+        _pair_row(ctx, query, name, place, a, b, signs, test)
+        for name, (place, a, b, signs), test in zip(names, planned, tests, strict=True)
+    )
+    titles = {"model": "model", "kind": "prompts", "a": "a", "b": "b", "prompts": "prompts shared",
+              "more": "b refuses more", "less": "b refuses less", "p": "exact p (adj.)",
+              "verdict": "verdict"}  # fmt: skip
+    columns = tuple(Column(key=k, title=t, numeric=k in ("prompts", "more", "less", "p")) for k, t in titles.items())
+    pairs = Table(key="paired", title="Exact paired tests", columns=columns, rows=made, caption=PAIRED)
+    return [pairs, _bars(ctx, groups, query)]
+
+
+def _signs(
+    a: Mapping[tuple[int, str], int], b: Mapping[tuple[int, str], int], *, shared_seed: bool
+) -> tuple[int, int, int] | None:
+    """Prompts that b refuses more often, less often, and all; None where the two share none.
+
+    The untouched model answers once, whatever the seed, and stands for all of them.
+    """
+    once = {prompt: refused for (_, prompt), refused in a.items()}
+    sums: dict[str, int] = {}
+    for (seed, prompt), refused in b.items():
+        other = once.get(prompt) if shared_seed else a.get((seed, prompt))
+        if other is not None:
+            sums[prompt] = sums.get(prompt, 0) + refused - other
+    if not sums:
+        return None
+    return sum(s > 0 for s in sums.values()), sum(s < 0 for s in sums.values()), len(sums)
+
+
+def _pair_row(
+    ctx: Context,
+    query: Query,
+    name: str,
+    place: tuple[Any, ...],
+    a: str,
+    b: str,
+    signs: tuple[int, int, int],
+    test: Test,
+) -> Row:
+    more, less, prompts = signs
+    runs = [*_stress_runs(ctx, place[0], a), *_stress_runs(ctx, place[0], b)]
+    address = ctx.book.address(
+        "count", query, runs=runs,
+        narrow=[equals("model", place[0]), equals("experiment", place[2]), equals("judge", place[3]),
+                equals("kind", place[4]), f"condition IN ('{a}', '{b}')"],
+        pick="signs of the differences over prompts", method=PAIRED, reference="McNemar 1947; Dixon & Mood 1946",
+    )  # fmt: skip
+    verdict = "supported" if test.p_adjusted is not None and test.p_adjusted <= ALPHA else "not supported"
+    if test.p is None or (test.floor is not None and test.floor > ALPHA):
+        verdict = "not enough data"
+    cells: tuple[Cell, ...] = (
+        str(place[0]), str(place[4]), a, b, number(prompts, address), number(more, address), number(less, address),
+        number(test.p, address, text=with_second(test.p, test.p_adjusted)), Sentence(text=verdict, address=address),
+    )  # fmt: skip
+    return Row(key=name, cells=cells, model=place[0], verdict=verdict)
+
+
+def _bars(
+    ctx: Context, groups: Mapping[tuple[Any, ...], Mapping[str, Mapping[tuple[int, str], int]]], query: Query
+) -> Chart:
+    rows: list[dict[str, Scalar]] = []
+    addresses: list[str] = []
+    for place, answered in groups.items():
+        for condition in (c for c in STRESS_CONDITIONS if c in answered):
+            values = list(answered[condition].values())
+            rate = wilson(sum(values), len(values))
+            row: dict[str, Scalar] = {"condition": condition, "prompts": place[4], "model": place[0]}
+            row |= {"rate": rate.value, "low": rate.low, "high": rate.high}
+            rows.append(row | {"refused": sum(values), "answers": len(values)})
+            addresses.append(
+                ctx.book.address(
+                    "count", query, runs=_stress_runs(ctx, place[0], condition), pick="share of refused",
+                    narrow=[equals("model", place[0]), equals("condition", condition), equals("kind", place[4])],
+                    method="Wilson score interval",
+                )
+            )  # fmt: skip
+    several = len({row["model"] for row in rows}) > 1
+    return Chart(
+        key="rates", title="Refusal rates", kind="bars", rows=tuple(rows),
+        encodings={"x": "condition", "y": "rate", "low": "low", "high": "high", "colour": "prompts",
+                   **({"facet": "model"} if several else {})},
+        titles={"x": "", "y": "share refused", "colour": "prompts"}, addresses=tuple(addresses),
+        caption="Share of answers judged a refusal, with 95 % Wilson interval; answers of several seeds added up.",
+    )  # fmt: skip
+
+
+def jailbreak_rates(ctx: Context) -> Sequence[Mapping[str, Any]]:
+    """Rates by condition and category, for the open questions."""
+    return ctx.rows(_query("report_stress_rates", ctx))

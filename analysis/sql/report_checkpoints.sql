@@ -1,0 +1,15 @@
+-- Scores on the way, mean over the seeds of one configuration, with the change against the untouched model.
+SELECT models.key AS model, runs.experiment, runs.config_hash, axes.condition, passed.behavior, passed.epochs,
+       count(*) AS runs, avg(passed.value) AS value, avg(passed.value - untouched.value) AS delta,
+       stddev(passed.value - untouched.value) AS sd, passed.metric, passed.split
+FROM checkpoint_scores AS passed
+JOIN runs ON runs.id = passed.run_id
+JOIN models ON models.id = runs.model_id
+JOIN alignment_runs AS axes ON axes.run_id = runs.id
+LEFT JOIN behavior_scores AS untouched
+    ON untouched.run_id = runs.baseline_run_id AND untouched.behavior = passed.behavior
+    AND untouched.metric = passed.metric AND untouched.split = passed.split
+WHERE runs.state = 'done' AND passed.metric = :metric AND passed.split = :split
+GROUP BY models.key, runs.experiment, runs.config_hash, axes.condition, passed.behavior, passed.epochs, passed.metric,
+         passed.split
+ORDER BY models.key, axes.condition, passed.behavior, passed.epochs, runs.config_hash

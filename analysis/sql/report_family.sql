@@ -1,0 +1,28 @@
+-- Means over the seeds of each stratum of a family: one row an arm, behavior, metric and split. Strata are never
+-- pooled: rows differ wherever the configuration (without the seed), the experiment or the repeat does.
+WITH family_axes AS (
+    SELECT runs.id, runs.uuid AS run, runs.kind, models.key AS model, models.fingerprint AS model_fingerprint,
+           runs.seed, runs.experiment, runs.repeat, runs.config, runs.config_hash, runs.baseline_run_id, runs.host,
+           runs.device, runs.git_commit, runs.started_at{axes}
+    FROM runs
+    JOIN models ON models.id = runs.model_id{join}
+    WHERE runs.state = 'done' AND runs.kind = '{kind}'
+),
+chosen AS (
+    SELECT * FROM family_axes
+    WHERE ({where}
+    )
+)
+SELECT chosen.model, chosen.experiment, chosen.config_hash{group},
+       score.behavior, score.metric, score.split, count(*) AS runs, avg(score.value) AS value,
+       avg(untouched.value) AS baseline, avg(score.value - untouched.value) AS delta,
+       stddev(COALESCE(score.value - untouched.value, score.value)) AS sd{outcomes}
+FROM chosen
+JOIN behavior_scores AS score ON score.run_id = chosen.id
+LEFT JOIN behavior_scores AS untouched
+    ON untouched.run_id = chosen.baseline_run_id
+    AND untouched.behavior = score.behavior AND untouched.metric = score.metric AND untouched.split = score.split
+WHERE {conditions}
+GROUP BY chosen.model, chosen.experiment, chosen.config_hash{group}, score.behavior, score.metric, score.split
+ORDER BY {first}chosen.model{group}, chosen.experiment, chosen.config_hash, score.metric, score.split, score.behavior
+LIMIT {most}

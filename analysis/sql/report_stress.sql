@@ -1,0 +1,9 @@
+-- Judged answers of finished stress tests, one row a run and prompt, with the run that the untouched model answered in.
+SELECT runs.uuid AS run, models.key AS model, models.fingerprint AS model_fingerprint, runs.seed, runs.experiment,
+       tested.condition, answered.judge, answered.prompt_key, answered.kind, answered.category, answered.refused
+FROM stress_responses AS answered
+JOIN runs ON runs.id = answered.run_id
+JOIN models ON models.id = runs.model_id
+JOIN stress_tests AS tested ON tested.run_id = runs.id
+WHERE runs.state = 'done' AND answered.refused IS NOT NULL AND {conditions}
+ORDER BY models.key, tested.condition, runs.seed, runs.uuid, answered.prompt_key
