@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.admission import admit
+from analysis.design import Declared, Gate
 from analysis.experiments import by_experiment
 from analysis.findings import Estimate, Evidence, Finding, Group, Result, Robustness, Test, correct
 from analysis.query import Conditions, Query, read_sql
@@ -20,6 +22,8 @@ from rhodb.vocabulary import BEHAVIORS
 if TYPE_CHECKING:
     import pandas as pd
 
+DESIGN = Declared(varies=frozenset({"condition", "rho_weight", "margin"}), most=1)
+"""Two arms that differ on one axis; seeds replicate and are not paired."""
 REFERENCE = (
     "Welch 1947 (difference, p); Hedges 1981, Steiger & Fouladi 1997 (g, its interval); "
     "Pitman 1937 (permutation test); Holm 1979, Benjamini & Hochberg 1995 (correction)"
@@ -50,13 +54,15 @@ class Effects(Study):
         return query_of(options, model=options.model, behaviors=options.behaviors, metrics=options.metrics)
 
     def compute(self, frame: "pd.DataFrame", options: StudyOptions, rng: np.random.Generator) -> Result:
+        frame, left_out = admit(frame)
+        held = Gate(frame)
         rows: list[Mapping[str, Any]] = [
             dict(zip(frame.columns, values, strict=True)) for values in frame.itertuples(index=False, name=None)
         ]
         rows, split = by_experiment(rows)
         strata, messages = gate(rows)
-        messages = [*split, *messages]
-        comparisons = _comparisons(strata, options, rng)
+        messages = [*left_out, *split, *messages]
+        comparisons = _comparisons(strata, held, options, rng)
         tests = correct([comparison.welch for comparison in comparisons], options.correction)
         looks = sum(test.p is not None for test in tests)
         findings = tuple(
@@ -118,7 +124,7 @@ def leave_one_seed_out(a: Group, b: Group) -> Robustness | None:
 
 
 def _comparisons(
-    strata: Mapping[Stratum, Mapping[Look, Cell]], options: StudyOptions, rng: np.random.Generator
+    strata: Mapping[Stratum, Mapping[Look, Cell]], held: Gate, options: StudyOptions, rng: np.random.Generator
 ) -> list[Comparison]:
     """Every comparable pair of strata for every look that both have: by model, metric, behavior, pair."""
     names = labels(list(strata))
@@ -138,7 +144,7 @@ def _comparisons(
         )
     )
     return [
-        _compare(pair, look, [(names[s], strata[s][look]) for s in pair], level=options.level, rng=rng)
+        _compare(pair, look, [(names[s], strata[s][look]) for s in pair], held, level=options.level, rng=rng)
         for pair, look in planned
     ]
 
@@ -147,12 +153,13 @@ def _compare(
     pair: tuple[Stratum, Stratum],
     look: Look,
     cells: Sequence[tuple[str, Cell]],
+    held: Gate,
     *,
     level: float,
     rng: np.random.Generator,
 ) -> Comparison:
     rows = [row for _, cell in cells for row in cell.rows.values()]
-    conflict = _conflict(cells)
+    conflict = _conflict(cells) or held.refusal(DESIGN, [row["run"] for row in rows], look[:1])
     quantity = "value" if any(is_missing(row["delta"]) for row in rows) else "delta"
     a, b = (_group(cell, name, quantity) for name, cell in cells)
     # A refused comparison computes nothing, and so does not count as a look.

@@ -143,13 +143,9 @@ class _Run:
 
 
 def panels(frame: "pd.DataFrame") -> Panel:
-    """Sheets and designs of the alignment runs in the frame; one metric at a time, in the order of the rows."""
+    """Sheets and designs of the alignment runs among admitted rows; one metric at a time, in the order of the rows."""
     whole = Panel()
     rows = frame[frame["kind"] == "alignment"]
-    missing = int(rows["value"].isna().sum())
-    if missing:
-        whole.messages.append(f"{missing} rows without a value are left out")
-        rows = rows[rows["value"].notna()]
     for (metric, split), part in rows.groupby(["metric", "split"], sort=True):
         buckets: dict[tuple[str, str], list[_Run]] = defaultdict(list)
         for run in _runs(part):

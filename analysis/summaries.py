@@ -1,15 +1,16 @@
 """Studies that summarise: condition means, dose-response, spread over seeds. Built from the panel and the detectors."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from analysis.anomalies.base import about, named
 from analysis.anomalies.dose import DoseTrend, Reversal, stratum_of
 from analysis.anomalies.responder import Responder
-from analysis.anomalies.study import caption, data_of, family_query
+from analysis.anomalies.study import caption, data_of, family_query, held_to
 from analysis.anomalies.transfer import Transfer
+from analysis.design import Declared
 from analysis.findings import Result
 from analysis.looks import Look, group, interval_text, judged, metric_unit
 from analysis.panel import Panel, Sheet
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+DESIGNS: Final = {
+    "condition mean": Declared(),
+    "spread over seeds": Declared(varies=frozenset({"rho_weight"})),
+} | {detector.name: detector.design for detector in (DoseTrend, Reversal, Responder, Transfer)}
+"""What may differ among the runs of a look, by its detector."""
+
+
 class _Summary(Study):
     """What these studies share: query, gate, correction."""
 
@@ -33,7 +41,7 @@ class _Summary(Study):
     def compute(self, frame: "pd.DataFrame", options: StudyOptions, rng: np.random.Generator) -> Result:
         frame = frame[frame["kind"] == "alignment"]
         data = data_of(frame)
-        looks = self.looks(frame, data.panel, options, rng)
+        looks, refused = held_to(data.gate, DESIGNS, self.looks(frame, data.panel, options, rng))
         query = self.query(options)
         findings, count = judged(looks, options, query)
         empty = (
@@ -44,7 +52,7 @@ class _Summary(Study):
             options=asdict(options),
             findings=findings,
             looks=count,
-            messages=(*dict.fromkeys(data.panel.messages), *empty),
+            messages=(*dict.fromkeys([*data.panel.messages, *refused]), *empty),
             query=query,
             caption=caption(options, count, len({look.detector for look in looks})),
         )

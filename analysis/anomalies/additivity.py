@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.admission import alike
 from analysis.anomalies.base import Data, Detector
+from analysis.design import Declared
 from analysis.looks import Look, group, metric_unit
 from analysis.stats.results import Array, no_estimate, no_test
 from analysis.stats.twoway import additive, tukey_one_df
@@ -22,14 +24,16 @@ class Additivity(Detector):
     name = "additivity"
     question = "Does compression cost the same at every freeze ratio, and does either axis do anything?"
     stratum = "model and the rest of the configuration constant; freeze and compress ratio vary; one run a cell"
+    design = Declared(varies=frozenset({"freeze_ratio", "compress_ratio"}))
     test = "Tukey's one-degree-of-freedom test for non-additivity"
     null = "the effects of the two axes add up"
     reference = "Tukey 1949"
 
     def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
         looks = []
-        keys = ["model", "model_fingerprint", "fine_tuned", "behavior", "metric", "split"]
-        for (model, _, tuned, behavior, metric, split), rows in data.freeze.groupby(keys, dropna=False, sort=True):
+        keys = ["model", "fine_tuned", "behavior", "metric", "split"]
+        parts = [part for rows in alike(data.freeze, self.design) for part in rows.groupby(keys, dropna=False)]
+        for (model, tuned, behavior, metric, split), rows in parts:
             grid = table_of(rows)
             if grid is None:
                 continue

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from analysis.design import Declared, Gate
 from analysis.looks import Look, metric_unit
 from analysis.panel import Panel, Sheet
 from analysis.study import StudyOptions
@@ -21,6 +22,8 @@ class Data:
     panel: Panel
     steering: "pd.DataFrame"
     freeze: "pd.DataFrame"
+    gate: Gate
+    """Knows the axes of all these runs."""
 
 
 class Detector(ABC):
@@ -29,7 +32,9 @@ class Detector(ABC):
     name: ClassVar[str]
     question: ClassVar[str]
     stratum: ClassVar[str]
-    """What is constant inside a look, what varies, what replicates what."""
+    """What is constant inside a look, what varies, what replicates what: in words."""
+    design: ClassVar[Declared]
+    """The same as data; the gate refuses looks that break it."""
     test: ClassVar[str]
     null: ClassVar[str]
     reference: ClassVar[str] = ""

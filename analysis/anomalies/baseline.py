@@ -5,6 +5,7 @@ from collections import defaultdict
 import numpy as np
 
 from analysis.anomalies.base import Data, Detector
+from analysis.design import Declared
 from analysis.looks import Look, group, interval_text, metric_unit
 from analysis.panel import Sheet
 from analysis.stats.intervals import sd_interval
@@ -18,6 +19,7 @@ class BaselineStability(Detector):
     name = "baseline"
     question = "How far do independently measured baselines of one model differ?"
     stratum = "model, metric, split constant; baseline runs replicate one another"
+    design = Declared()
     test = "none; chi-square interval of the SD over independent baselines"
     null = "not applicable: copies and shared baselines are told from measurements by their runs and values"
     reference = ""

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from analysis.anomalies.base import Data, Detector, about
+from analysis.design import Declared
 from analysis.findings import Group
 from analysis.looks import Look, group
 from analysis.panel import Sheet
@@ -24,6 +25,7 @@ class Coupling(Detector):
     name = "coupling"
     question = "Do two behaviors trade off, or move together, over the seeds of one stratum?"
     stratum = "model, settings, condition, λ, γ constant; seeds replicate; both behaviors from the same runs"
+    design = Declared()
     test = "Spearman's rho with exact permutation p (Monte Carlo above 8 seeds)"
     null = "within the stratum one behavior's values are exchangeable over seeds"
     reference = "Spearman 1904; Pitman 1937 (permutation test)"
@@ -68,6 +70,7 @@ class CouplingChange(Detector):
     name = "coupling-change"
     question = "Is the coupling of two behaviors another one at the next λ or γ?"
     stratum = "two strata of one model and settings that are neighbours in λ or in γ; seeds replicate"
+    design = Declared(varies=frozenset({"rho_weight", "margin"}), most=1)
     test = "permutation test of the difference of Spearman's rho"
     null = "after centring and scaling each stratum, runs are exchangeable between the two"
     reference = "Pitman 1937"

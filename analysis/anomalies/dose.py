@@ -6,6 +6,7 @@ import numpy as np
 from scipy import special
 
 from analysis.anomalies.base import Data, Detector, about, named, seed_table
+from analysis.design import Declared
 from analysis.looks import Look, group, interval_text, metric_unit
 from analysis.panel import Sheet
 from analysis.stats.intervals import welch_difference
@@ -22,6 +23,7 @@ class DoseTrend(Detector):
     name = "dose"
     question = "Does the behavior rise or fall with λ, and is its mean monotone?"
     stratum = "model, settings, γ constant; λ varies (sft-only is 0); seeds replicate"
+    design = Declared(varies=frozenset({"rho_weight"}))
     test = "Jonckheere-Terpstra; exact permutation test where there are only two doses; isotonic fit"
     null = "the values have one distribution at all doses"
     reference = "Terpstra 1952, Jonckheere 1954; Barlow et al. 1972 (isotonic regression)"
@@ -74,6 +76,7 @@ class Reversal(Detector):
     name = "reversal"
     question = "Do seeds that start high fall at the first dose by more than regression to the mean predicts?"
     stratum = "one dose series; the same seeds at λ = 0 and at the next dose"
+    design = Declared(varies=frozenset({"rho_weight"}), paired=True)
     test = "exact permutation test of the slope of the next value on the start value against zero"
     null = "start and next value of a seed are independent: then the slope of the change on the start is -1"
     reference = "Galton 1886; Bland & Altman 1994"

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from analysis.anomalies.base import Data, Detector
+from analysis.design import Declared
 from analysis.looks import Look, group
 from analysis.panel import Sheet
 from analysis.stats.permutation import MAX_EXACT, two_sample_floor
@@ -23,6 +24,7 @@ class Geometry(Detector):
     name = "geometry"
     question = "Which two conditions lie closest, on raw and on standardised scales, and can they be told apart?"
     stratum = "model, settings, λ, γ constant; conditions vary; seeds replicate; a point is a run, an axis a behavior"
+    design = Declared(varies=frozenset({"condition"}))
     test = "permutation test of the standardised distance of the closest pair; pseudo-F over all conditions"
     null = "the runs of the two (of all) conditions are exchangeable"
     reference = "Anderson 2001 (pseudo-F); Jolliffe 2002 (principal components)"

@@ -3,6 +3,7 @@
 import numpy as np
 
 from analysis.anomalies.base import Data, Detector, about, named, seed_table
+from analysis.design import Declared
 from analysis.looks import Look, group, metric_unit
 from analysis.panel import Sheet
 from analysis.stats.results import Array, no_estimate
@@ -18,6 +19,7 @@ class Interaction(Detector):
     stratum = (
         "model, settings, λ, γ constant; conditions x seeds with one run a cell; only seeds that all conditions have"
     )
+    design = Declared(varies=frozenset({"condition"}), paired=True)
     test = "largest residual of the additive model (max-T over the cells); Tukey's one-degree-of-freedom test beside it"
     null = "condition and seed effects add up, with normal errors of one variance"
     reference = "Stefansky 1972; Tukey 1949"

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.admission import alike
 from analysis.anomalies.base import Data, Detector
+from analysis.design import Declared
 from analysis.looks import Look, group, metric_unit
 from analysis.stats.results import Array, Estimate, Test, no_estimate, no_test
 from analysis.study import StudyOptions
@@ -21,6 +23,7 @@ class Layers(Detector):
     name = "layers"
     question = "Which layer moves a behavior most, is that more than a random vector does, and do the peaks differ?"
     stratum = "model, steered behavior, α, metric constant; layers vary; random vectors of equal norm are the null"
+    design = Declared(varies=frozenset({"layer"}))
     test = "largest |Δ| over the layers against the same of each random vector (max-T)"
     null = "the vector's direction does not matter: it is exchangeable with the random vectors"
     reference = "Westfall & Young 1993 (max-T); Phipson & Smyth 2010"
@@ -29,8 +32,8 @@ class Layers(Detector):
         looks: list[Look] = []
         frame = main_metrics(data.steering, options)
         frame = frame[frame["delta"].notna()]
-        keys = ["model", "model_fingerprint", "alpha", "steered_behavior"]
-        for (model, _, alpha, steered), part in frame.groupby(keys, dropna=False, sort=True):
+        for part in alike(frame, Declared(varies=self.design.varies | {"control"})):
+            model, alpha, steered = (part[key].iloc[0] for key in ("model", "alpha", "steered_behavior"))
             vector = f" of {steered}" if isinstance(steered, str) else ""
             stratum = f"steering{vector}, α={alpha:g}"
             found = [

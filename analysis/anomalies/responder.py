@@ -4,6 +4,7 @@ import numpy as np
 
 from analysis.anomalies.base import Data, Detector, about, named, seed_table
 from analysis.anomalies.dose import stratum_of
+from analysis.design import Declared
 from analysis.looks import Look, group, metric_unit
 from analysis.panel import Sheet
 from analysis.stats.outliers import grubbs, largest_z
@@ -18,6 +19,7 @@ class Responder(Detector):
     name = "responder"
     question = "Do seeds differ in their slope over λ, and does one stand out?"
     stratum = "one dose series; the same seeds at every dose"
+    design = Declared(varies=frozenset({"rho_weight"}), paired=True)
     test = "F test of random slopes (seeds' slopes against the scatter about their lines); Grubbs' test of the slopes"
     null = "all seeds share one slope"
     reference = "Laird & Ware 1982 (random slopes; balanced case); Grubbs 1950"

@@ -1,15 +1,18 @@
 """`rhodb analyze anomalies`: all detectors over one reading of the warehouse, corrected together."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.admission import admit
 from analysis.anomalies import load_detectors
 from analysis.anomalies.base import Data, Detector
+from analysis.design import Declared, Gate
 from analysis.findings import Result
-from analysis.looks import RULE, judged
+from analysis.looks import RULE, Look, judged
 from analysis.panel import panels
 from analysis.query import Conditions, Query, read_sql
 from analysis.study import Study, StudyOptions
@@ -31,10 +34,11 @@ class Anomalies(Study):
 
     def compute(self, frame: "pd.DataFrame", options: StudyOptions, rng: np.random.Generator) -> Result:
         data = data_of(frame)
-        looks = [look for detector in self.detectors for look in detector.detect(data, options, rng)]
+        found = [look for detector in self.detectors for look in detector.detect(data, options, rng)]
+        looks, refused = held_to(data.gate, {d.name: d.design for d in self.detectors}, found)
         query = self.query(options)
         findings, count = judged(looks, options, query)
-        messages = list(dict.fromkeys(data.panel.messages))
+        messages = list(dict.fromkeys([*data.panel.messages, *refused]))
         if not findings:
             messages.append(
                 f"nothing to look at for metric {', '.join(options.metrics)}, split {options.split}: the detectors "
@@ -64,11 +68,25 @@ def family_query(options: StudyOptions) -> Query:
 
 
 def data_of(frame: "pd.DataFrame") -> Data:
-    """The panel of alignment runs, and the other families' rows."""
+    """The panel of alignment runs, and the other families' rows, of what the gate admits."""
+    frame, messages = admit(frame)
     steering, freeze = frame[frame["kind"] == "steering"], frame[frame["kind"] == "freeze"].copy()
     tuned = {config: json.loads(config).get("fine_tuned") for config in freeze["config"].unique()}
     freeze["fine_tuned"] = freeze["config"].map(tuned).astype(float)
-    return Data(panel=panels(frame), steering=steering, freeze=freeze)
+    panel = panels(frame)
+    panel.messages[:0] = messages
+    return Data(panel=panel, steering=steering, freeze=freeze, gate=Gate(frame))
+
+
+def held_to(gate: Gate, designs: Mapping[str, Declared], looks: Sequence[Look]) -> tuple[list[Look], list[str]]:
+    """The looks that hold to their detector's declared design; what was refused, one sentence a detector and reason."""
+    kept, messages = [], []
+    for name, design in designs.items():
+        own = [look for look in looks if look.detector == name]
+        passed, refused = gate.enforce(design, own)
+        kept += passed
+        messages += [f"{count} looks of {name} are refused: {why}" for why, count in refused.items()]
+    return kept, messages
 
 
 def caption(options: StudyOptions, count: int, detectors: int) -> str:

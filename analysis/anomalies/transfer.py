@@ -6,6 +6,7 @@ import numpy as np
 
 from analysis.anomalies.base import Data, Detector, about
 from analysis.anomalies.dose import stratum_of
+from analysis.design import Declared
 from analysis.looks import Look, group, metric_unit
 from analysis.panel import Sheet
 from analysis.stats.ratios import fieller
@@ -22,6 +23,7 @@ class Transfer(Detector):
     name = "transfer"
     question = f"Is the slope over λ the same on two models, within {100 * TOLERANCE:.0f} %?"
     stratum = "settings and γ constant, the same doses on both models; seeds replicate"
+    design = Declared(varies=frozenset({"model", "rho_weight"}))
     test = f"two one-sided t tests of the slopes' ratio against 1 ± {TOLERANCE:g}; Fieller set of the ratio"
     null = f"the slopes differ by {100 * TOLERANCE:.0f} % or more"
     reference = "Schuirmann 1987; Fieller 1954"

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from analysis.anomalies.base import Data, Detector, about, named
+from analysis.design import Declared
 from analysis.looks import Look, group, interval_text, metric_unit
 from analysis.panel import Sheet
 from analysis.stats.intervals import sd_ratio_interval
@@ -27,6 +28,7 @@ class VarianceCompression(Detector):
     name = "variance"
     question = "Do the behaviors of one stratum spread differently over seeds, and is one pressed against its bound?"
     stratum = "model, settings, condition, λ, γ constant; seeds replicate; behaviors are compared"
+    design = Declared()
     test = "Brown-Forsythe test of each behavior against all others, smallest p times their number (Bonferroni)"
     null = "all behaviors have one variance over seeds, on the scale they are measured in"
     reference = "Brown & Forsythe 1974"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.admission import admit
 from analysis.findings import Result
 from analysis.looks import RULE, Look, judged
 from analysis.panel import Panel, panels
@@ -46,7 +47,8 @@ class Quality(Study):
         if options.behaviors:
             frame = frame[frame["behavior"].isin(options.behaviors) | frame["behavior"].isna()]
         asked = frame["metric"].isin(options.metrics) & (frame["split"] == options.split) & (frame["state"] == "done")
-        panel = panels(frame[asked])
+        admitted, messages = admit(frame[asked])
+        panel = panels(admitted)
         found = {name: check(frame, panel) for name, check in CHECKS.items()}
         query = self.query(options)
         findings, count = judged([look for looks in found.values() for look in looks], options, query)
@@ -56,7 +58,7 @@ class Quality(Study):
             options=asdict(options),
             findings=findings,
             looks=count,
-            messages=(f"nothing found by: {', '.join(clean)}",) if clean else (),
+            messages=(*messages, *((f"nothing found by: {', '.join(clean)}",) if clean else ())),
             query=query,
             caption=f"{len(CHECKS)} checks; artefact: a fact about the rows that would mislead an analysis. p adjusted "
             f"over {count} looks. Verdict at alpha {options.alpha:g}: {RULE}.",

@@ -128,7 +128,7 @@ def test_a_setting_may_be_absent_only_between_conditions(make_arm: Make, make_fr
 
 
 def test_seeds_that_change_nothing_are_pointed_out(make_arm: Make, make_frame: Frame) -> None:
-    runs = [*make_arm("sft-only", {"bias": [0.1, 0.1, 0.1, 0.2, 0.3]}), *make_arm("rho-guided", {"bias": HIGH})]
+    runs = [*make_arm("sft-only", {"bias": [0.11, 0.11, 0.11, 0.2, 0.3]}), *make_arm("rho-guided", {"bias": HIGH})]
     result = effects(make_frame(runs))
     assert [m for m in result.messages if "of sft-only: 5 seeds gave only 3 different scores" in m]
     assert not [m for m in result.messages if "rho-guided" in m]
@@ -164,7 +164,7 @@ def test_a_missing_score_is_left_out_and_said(make_arm: Make, make_frame: Frame)
     frame.loc[0, ["value", "delta"]] = np.nan
     result = effects(frame)
     assert only(result).groups[1].n == 4
-    assert any("missing value" in message for message in result.messages)
+    assert any("without a value" in message for message in result.messages)
     assert any("sft-only has no run for seed 42" in message for message in result.messages)
 
 
@@ -212,8 +212,8 @@ def test_order_of_rows_does_not_matter(make_arm: Make, make_frame: Frame) -> Non
 
 def test_results_are_json_without_nan(make_arm: Make, make_frame: Frame) -> None:
     runs = [
-        *make_arm("sft-only", {"bias": LOW, "toxicity": [0.1] * 5}),
-        *make_arm("rho-guided", {"bias": HIGH, "toxicity": [0.1] * 5}),
+        *make_arm("sft-only", {"bias": LOW, "toxicity": [0.11] * 5}),
+        *make_arm("rho-guided", {"bias": HIGH, "toxicity": [0.11] * 5}),
         *make_arm("shuffled-pairs", {"bias": HIGH[:1]}),
     ]
     document = json.loads("".join(to_json(effects(make_frame(runs)))))
