@@ -61,8 +61,8 @@ def specification(chart: Chart) -> dict[str, Any]:
         facet = alt.Facet(field=field, type="nominal", header=header, sort=drawing.order("facet"))
         drawn = drawn.facet(facet=facet, columns=2)
         # A panel a metric has its own unit; panels of the same quantity are to be compared.
-        own = "independent" if field in ("metric", "unit", "quantity") else "shared"
-        drawn = drawn.resolve_scale(**({"x": own} if drawing.sideways else {"y": own}))
+        own: Any = "independent" if field in ("metric", "unit", "quantity") else "shared"
+        drawn = drawn.resolve_scale(x=own) if drawing.sideways else drawn.resolve_scale(y=own)
     return {**drawn.to_dict(), "config": _CONFIG}
 
 
@@ -149,7 +149,7 @@ class _Drawing:
         if self.grouped():
             offset = alt.YOffset(field=encodings["colour"], type="nominal", sort=self.order("colour"))
             common["yOffset"] = offset
-        placed = {"x": alt.X(field=encodings[along], **x), "y": alt.Y(field=encodings[across], **y)}
+        placed: dict[str, Any] = {"x": alt.X(field=encodings[along], **x), "y": alt.Y(field=encodings[across], **y)}
         main = self._main().encode(**placed, **common)
         if self.has("shape"):
             main = main.encode(shape=alt.Shape(field=encodings["shape"], type="nominal", title=self.title("shape")))
@@ -167,9 +167,12 @@ class _Drawing:
         return [drawn, *self._joined(placed, common), main]
 
     def _main(self) -> alt.Chart:
-        if self.chart.kind == "bars":
-            return alt.Chart().mark_bar(opacity=0.9, cornerRadiusEnd=1)
-        return alt.Chart().mark_point(size=46, filled=True, opacity=1)
+        mark: alt.Chart = (
+            alt.Chart().mark_bar(opacity=0.9, cornerRadiusEnd=1)
+            if self.chart.kind == "bars"
+            else alt.Chart().mark_point(size=46, filled=True, opacity=1)
+        )
+        return mark
 
     def _joined(self, placed: Mapping[str, Any], common: Mapping[str, Any]) -> list[alt.Chart]:
         """The lines between points along x."""
@@ -187,8 +190,8 @@ class _Drawing:
         signed = min(values, default=0.0) < 0
         colours, lowest = (_diverging(), -largest) if signed else (_SEQUENTIAL, 0.0)
         scale = alt.Scale(range=colours, domain=[lowest, largest])
-        axis = {"axis": alt.Axis(grid=False, ticks=False, domain=False, labelLimit=220, labelAngle=0)}
-        placed = {
+        axis: dict[str, Any] = {"axis": alt.Axis(grid=False, ticks=False, domain=False, labelLimit=220, labelAngle=0)}
+        placed: dict[str, Any] = {
             "x": alt.X(field=encodings["x"], type="ordinal", sort=self.order("x"), title=self.title("x"), **axis),
             "y": alt.Y(field=encodings["y"], type="ordinal", sort=self.order("y"), title=self.title("y"), **axis),
         }

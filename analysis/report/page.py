@@ -126,7 +126,7 @@ def _table_row(table: Table, row: Row, place: str) -> TableRow:
 def _chart_rows(chart: Chart, fields: Sequence[str], place: str) -> Iterator[TableRow]:
     for i, (row, address) in enumerate(zip_longest(chart.rows, chart.addresses, fillvalue=""), 1):
         assert not isinstance(row, str)
-        cells = []
+        cells: list[tuple[str, Markup]] = []
         for name in fields:
             value = row.get(name)
             if isinstance(value, int | float) and not isinstance(value, bool):

@@ -5,8 +5,20 @@ import io
 from matplotlib.figure import Figure as Drawing
 
 from analysis.report.document import (
-    Address, Chart, Column, Commands, Figure, Number, Report, Row, SavedQuery, Section, Sentence, Table, Text,
-)  # fmt: skip
+    Address,
+    Chart,
+    Column,
+    Commands,
+    Figure,
+    Number,
+    Report,
+    Row,
+    SavedQuery,
+    Section,
+    Sentence,
+    Table,
+    Text,
+)
 
 BEHAVIORS = ("factual", "toxicity", "bias", "deception")
 MODELS = ("tiny-a", "tiny-b")
@@ -33,7 +45,7 @@ def means(rows: int = 0) -> Table:
     made += [
         Row(
             key=f"more {i}", model="tiny-a", split="train", metric="gap",
-            cells=("tiny-a", "bias", "gap", *(Number(value=i / 7, text=f"{i / 7:.3f}", address="a2") for _ in "ab"), ""),
+            cells=("tiny-a", "bias", "gap", *[Number(value=i / 7, text=f"{i / 7:.3f}", address="a2")] * 2, ""),
         )
         for i in range(rows)
     ]  # fmt: skip
@@ -88,11 +100,12 @@ def forest() -> Chart:
 
 
 def bars() -> Chart:
+    rates = {("sft-only", "jailbreak"): 0.2, ("sft-only", "benign"): 0.1, ("rho-guided", "jailbreak"): 0.7,
+             ("rho-guided", "benign"): 0.15}  # fmt: skip
     rows = tuple(
-        {"condition": condition, "rate": 0.2 + 0.1 * i + 0.3 * j, "low": 0.1 * i + 0.3 * j, "high": 0.4 + 0.1 * i + 0.3 * j,
-         "kind": kind}
-        for i, condition in enumerate(("sft-only", "rho-guided", "contrastive-only")) for j, kind in enumerate(("jailbreak", "benign"))
-    )  # fmt: skip
+        {"condition": condition, "kind": kind, "rate": rate, "low": rate - 0.1, "high": rate + 0.2}
+        for (condition, kind), rate in rates.items()
+    )
     encodings = {"x": "condition", "y": "rate", "low": "low", "high": "high", "colour": "kind"}
     return Chart(key="bars", title="Refusal rates", kind="bars", rows=rows, encodings=encodings)
 
@@ -120,14 +133,16 @@ def report(rows: int = 0) -> Report:
         key="again", title="To run it again", lines=("rhodb run ablation --seeds 42,123", "rhodb report")
     )
     sections = (
-        Section(key="ablation", title="Ablation", intro="What changes, and by how much?", parts=(intro, means(rows), listed)),
+        Section(key="ablation", title="Ablation", intro="What changes?", parts=(intro, means(rows), listed)),
         Section(key="dose-response", title="Dose-response", intro="", parts=(dose(), dose(facet=True), heatmap())),
         Section(key="effects", title="Effects", intro="", parts=(forest(), bars(), points(), picture(), commands)),
         Section(key="steering", title="Steering", intro="Which layer?", missing="No runs; run `rhodb run steering`."),
     )  # fmt: skip
     addresses = {
-        "a1": Address(kind="row", query="q1", pick="mean over seeds", runs=("r-1", "r-2"), run_count=5, configs=("c0ffee",),
-                      versions=("v1",), method="mean with 95 % t interval", reference="Student 1908"),
+        "a1": Address(
+            kind="row", query="q1", pick="mean over seeds", runs=("r-1", "r-2"), run_count=5, configs=("c0ffee",),
+            versions=("v1",), method="mean with 95 % t interval", reference="Student 1908",
+        ),
         "a2": Address(kind="finding", query="q1", narrow="value > 0", command="rhodb analyze effects --explain 1"),
     }  # fmt: skip
     ready = SQL.replace(":metric", "'gap'")

@@ -24,8 +24,8 @@ function nameOf(link) {
   const cell = link.closest("td");
   if (cell) {
     const table = cell.closest("table");
-    const labels = [...cell.parentElement.cells].filter((other) => !one("[data-cell]", other)).map((c) => c.textContent);
-    const row = labels.filter(Boolean).slice(0, 4).join(", ");
+    const labels = [...cell.parentElement.cells].filter((other) => !one("[data-cell]", other) && !other.matches(".verdict"));
+    const row = labels.map((label) => label.textContent).filter(Boolean).slice(0, 4).join(", ");
     names.push(table.caption.textContent, row, table.tHead.rows[0].cells[cell.cellIndex].textContent);
   }
   return names.filter(Boolean).join(" › ");
@@ -65,6 +65,7 @@ function showAddress(key, link = null, number = null) {
   shownFor?.classList.remove("shown");
   shownFor = link;
   link?.classList.add("shown");
+  const before = link?.getBoundingClientRect();
   const close = element("button", { type: "button", className: "close" }, "Close");
   close.addEventListener("click", () => closeAddress(true));
   const text = number?.text ?? "";
@@ -78,6 +79,15 @@ function showAddress(key, link = null, number = null) {
   panel.hidden = false;
   panel.scrollTop = 0;
   document.documentElement.classList.add("with-address");
+  if (link) keepInSight(link, before);
+}
+
+// The text makes room for the address on a wide page, and the address lies below on a narrow one.
+function keepInSight(link, before) {
+  const now = link.getBoundingClientRect();
+  const sheet = panel.getBoundingClientRect();
+  const covered = sheet.top > innerHeight * 0.3 ? Math.max(0, now.bottom + 24 - sheet.top) : 0;
+  scrollBy({ top: covered || now.top - before.top, behavior: "instant" });
 }
 
 function closeAddress(giveFocusBack) {
@@ -94,6 +104,11 @@ function closeAddress(giveFocusBack) {
   shownFor = null;
 }
 
+// A pressed pointer shows the address when it is released: the panel must not come between the two.
+let pressed = false;
+addEventListener("pointerdown", () => (pressed = true), true);
+addEventListener("pointerup", () => (pressed = false), true);
+addEventListener("pointercancel", () => (pressed = false), true);
 let reopening = true;
 const addressOf = (link) => link.hash.slice(1);
 const linkAt = (event) => event.target.closest("a[data-cell]");
@@ -102,7 +117,7 @@ document.addEventListener("focusin", (event) => {
   const link = linkAt(event);
   if (!link) return;
   rove(link);
-  if (reopening) showAddress(addressOf(link), link, numberOf(link));
+  if (reopening && !pressed) showAddress(addressOf(link), link, numberOf(link));
 });
 document.addEventListener("click", (event) => {
   const link = linkAt(event);
