@@ -41,10 +41,6 @@ class Interaction(Detector):
         share = (1 - 1 / table.shape[0]) * (1 - 1 / table.shape[1])
         shift = float(fit.residuals[row, column] / share)
         unit = metric_unit(sheets[0].metric, sheets[0].quantity)[1]
-        icc = intraclass(table)
-        carries = f"seed ICC {icc:.2f}: " + (
-            "seeds carry an effect" if icc > 0 else "seeds carry no effect of their own"
-        )
         return Look(
             detector=self.name,
             about=about(sheets[-1], behavior, f"condition x seed at {sheets[-1].label.partition(' ')[2]}"),
@@ -59,15 +55,4 @@ class Interaction(Detector):
             groups=tuple(group(s.arm.condition, seeds, line) for s, line in zip(sheets, table, strict=True)),
             runs=runs,
             unit=unit,
-            notes=(carries,),
         )
-
-
-def intraclass(table: Array) -> float:
-    """ICC(3,1) of the seeds, after condition effects (Shrout & Fleiss 1979); negative: less alike than chance."""
-    conditions, seeds = table.shape
-    fit = additive(table)
-    ms_seeds = conditions * float((fit.columns**2).sum()) / (seeds - 1)
-    ms_rest = fit.ss / fit.df
-    bottom = ms_seeds + (conditions - 1) * ms_rest
-    return (ms_seeds - ms_rest) / bottom if bottom else 0.0

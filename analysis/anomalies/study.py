@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +12,12 @@ from analysis.anomalies import load_detectors
 from analysis.anomalies.base import Data, Detector
 from analysis.design import Declared, Gate
 from analysis.findings import Result
-from analysis.looks import RULE, Look, judged
+from analysis.looks import RULE, Look, interval_text, judged
 from analysis.panel import panels
 from analysis.query import Conditions, Query, read_sql
+from analysis.stats.agreement import seed_icc
 from analysis.study import Study, StudyOptions
+from analysis.verdicts import p_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,9 +86,21 @@ def held_to(gate: Gate, designs: Mapping[str, Declared], looks: Sequence[Look]) 
     for name, design in designs.items():
         own = [look for look in looks if look.detector == name]
         passed, refused = gate.enforce(design, own)
-        kept += passed
+        kept += [with_seed_icc(look) for look in passed] if design.paired else passed
         messages += [f"{count} looks of {name} are refused: {why}" for why, count in refused.items()]
     return kept, messages
+
+
+def with_seed_icc(look: Look) -> Look:
+    """A look that pairs seeds says first whether seeds carry an effect: without one, pairing gains nothing."""
+    if len({group.seeds for group in look.groups}) != 1:
+        return look
+    icc = seed_icc(np.array([group.values for group in look.groups]))
+    if icc.p is None or icc.effect is None:
+        return look
+    carry = "carry an effect of their own" if icc.p <= 1 - icc.effect.level else "carry no effect that can be told"
+    note = f"seed ICC {interval_text(icc.effect)}, F test p = {p_text(icc.p)}: over these strata seeds {carry}"
+    return replace(look, notes=(*look.notes, note))
 
 
 def caption(options: StudyOptions, count: int, detectors: int) -> str:
