@@ -18,7 +18,7 @@ def plan(
     json: JsonOption = False,
 ) -> None:
     """Show the cells of a plan of several experiments with their states and times; run nothing."""
-    from rhodb.cli.run import print_plan
+    from rhodb.cli.run_output import print_plan
     from rhodb.vectors import WarehouseVectors
     from runners.landscape_vectors import kept_in
     from runners.plans import PlanSession, read_plan

@@ -18,7 +18,7 @@ def rejudge(
     json: JsonOption = False,
 ) -> None:
     """Judge the stored responses of all stress tests again, without generating; verdicts are runs of their own."""
-    from rhodb.cli.run import provenance
+    from rhodb.cli.execution import provenance
     from rhodb.warehouse import Warehouse
     from runners.rejudge import rejudge as judge_again
 

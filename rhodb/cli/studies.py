@@ -178,8 +178,8 @@ def diff(
 def answer(name: str, given: dict[str, Any], split: str | None, db: str | None) -> "tuple[Result, StudyOptions]":
     """A study's result for the warehouse as it is: read where it is stored, else computed and stored."""
     from analysis.registry import load_study
-    from analysis.stored import answer as ask
     from analysis.stored import MOST_STORED, store, too_large
+    from analysis.stored import answer as ask
     from rhodb.errors import DatabaseError
     from rhodb.warehouse import Warehouse
 
