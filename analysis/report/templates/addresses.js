@@ -1,21 +1,23 @@
 // The address of a number: shown when the number is clicked or focused, closed with Escape.
 const panel = one("#address");
 let shownFor = null;
+let latest = 0;
 
 // The same SELECT as Report.sql makes.
 function selectOf(address) {
   if (!address.query) return "";
-  const { ready } = report().queries[address.query];
+  const { ready } = report.queries[address.query];
   return address.narrow ? `SELECT * FROM (\n${ready}\n) AS looked WHERE ${address.narrow}` : ready;
 }
 
 function numberOf(link) {
   const table = link.closest("table");
   const part = partOf(link);
-  if (!table) return part.items[Number(link.dataset.cell.split("/").pop()) - 1];
+  if (!table) return part.items[[...link.closest(".part").children].indexOf(link.closest("li, p"))];
   const row = part.rows[writtenRows(table).indexOf(link.closest("tr"))];
-  const cell = row.cells?.[link.closest("td").cellIndex];
-  return cell ?? { text: link.textContent, value: row[link.dataset.cell.split("/").pop()] };
+  const column = link.closest("td").cellIndex;
+  const { field } = table.tHead.rows[0].cells[column].dataset;
+  return field ? { text: link.textContent, value: row[field] } : row.cells[column];
 }
 
 function nameOf(link) {
@@ -44,15 +46,15 @@ const pairs = (mapping) => {
 const code = (text, label) => [element("pre", { tabIndex: 0 }, text), copyButton(text, label)];
 
 function addressParts(key) {
-  const address = report().addresses[key];
+  const address = report.addresses[key];
   const sql = selectOf(address);
-  const versions = (address.versions ?? []).map((version) => report().versions[version]);
+  const versions = (address.versions ?? []).map((version) => report.versions[version]);
   return [
     ...(address.pick ? block("Which value", element("p", {}, address.pick)) : []),
     ...(address.method ? block("Method", element("p", {}, address.method)) : []),
     ...(address.reference ? block("Reference", element("p", {}, address.reference)) : []),
     ...(sql ? block("Query", ...code(sql, "Copy query")) : []),
-    ...(address.query ? block("Parameters", ...pairs(report().queries[address.query].parameters)) : []),
+    ...(address.query ? block("Parameters", ...pairs(report.queries[address.query].parameters)) : []),
     ...(address.command ? block("The same on the command line", ...code(address.command, "Copy command")) : []),
     ...block(`Runs (${address.run_count ?? 0})`, ...lines(address.runs ?? [], address.run_count ?? 0)),
     ...block("Configurations", ...lines(address.configs ?? [], 0)),
@@ -60,8 +62,11 @@ function addressParts(key) {
   ];
 }
 
-function showAddress(key, link = null, number = null) {
-  if (!report().addresses[key]) return;
+async function showAddress(key, link = null, number = null) {
+  const turn = ++latest;
+  await ready();
+  if (turn !== latest || !report.addresses[key]) return; // another number was asked for meanwhile
+  number ??= link && numberOf(link);
   shownFor?.classList.remove("shown");
   shownFor = link;
   link?.classList.add("shown");
@@ -91,6 +96,7 @@ function keepInSight(link, before) {
 }
 
 function closeAddress(giveFocusBack) {
+  latest += 1;
   if (panel.hidden) return;
   const inside = panel.contains(document.activeElement);
   panel.hidden = true;
@@ -117,9 +123,9 @@ document.addEventListener("focusin", (event) => {
   const link = linkAt(event);
   if (!link) return;
   rove(link);
-  if (reopening && !pressed) showAddress(addressOf(link), link, numberOf(link));
+  if (reopening && !pressed) showAddress(addressOf(link), link);
 });
-document.addEventListener("click", (event) => {
+document.addEventListener("click", async (event) => {
   const link = linkAt(event);
   if (!link) {
     if (!event.target.closest("#address, [data-place]")) closeAddress(false);
@@ -128,7 +134,7 @@ document.addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   link.focus({ preventScroll: true });
-  showAddress(addressOf(link), link, numberOf(link));
+  await showAddress(addressOf(link), link);
   if (event.detail === 0) panel.focus(); // by Enter: on to the address
 });
 document.addEventListener("keydown", (event) => {
@@ -172,9 +178,10 @@ function neighbour(link, key) {
 const appendix = one(".all-addresses");
 
 function writeAppendix() {
+  if (!report) return; // printed before it could be unpacked
   const box = one("div", appendix);
   if (box.firstChild) return;
-  const { addresses, queries } = report();
+  const { addresses, queries } = report;
   box.append(element("h3", {}, "Queries"));
   for (const [key, query] of Object.entries(queries)) {
     box.append(element("h4", {}, key), element("pre", { tabIndex: 0 }, query.ready));
@@ -188,7 +195,7 @@ function writeAppendix() {
   box.append(element("h3", {}, "Numbers"), element("ol", {}, ...entries));
 }
 
-appendix.addEventListener("toggle", () => appendix.open && writeAppendix());
+appendix.addEventListener("toggle", () => appendix.open && ready().then(writeAppendix));
 addEventListener("beforeprint", () => {
   writeAppendix();
   appendix.open = true;

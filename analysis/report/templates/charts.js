@@ -1,15 +1,13 @@
 // Charts: Vega-Lite, unpacked when the first one comes into view; the others are drawn when the browser is idle, so
 // that a printed page has them all.
-const specifications = once(() => JSON.parse(one("#report-charts").textContent));
 const tip = one("#tip");
 const views = new Map();
 let keepRow = () => true;
 
+let specifications = null;
 const vega = once(async () => {
-  const packed = atob(one("#chart-library").textContent);
-  const bytes = Uint8Array.from(packed, (character) => character.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const source = await new Response(stream).text();
+  const [source, charts] = await Promise.all([unpacked("chart-library"), unpacked("report-charts"), ready()]);
+  specifications = JSON.parse(charts);
   document.head.append(element("script", { textContent: `(() => {${source}\n})();` }));
   return window.vegaEmbed;
 });
@@ -18,7 +16,7 @@ const rowsOf = (part) => part.rows.map((row, i) => ({ ...row, _i: i })).filter(k
 
 // Panels side by side where they fit, none wider than the page.
 function fitted(place, rows, width, panelWidth) {
-  const spec = structuredClone(specifications()[place]);
+  const spec = structuredClone(specifications[place]);
   const limit = Math.max(90, Math.min(260, width * 0.38));
   const labels = JSON.stringify(spec).replaceAll('"labelLimit":260', `"labelLimit":${Math.round(limit)}`);
   const made = JSON.parse(labels);
@@ -39,7 +37,7 @@ async function draw(canvas, panelWidth) {
   const place = figure.dataset.part;
   const embed = await vega();
   const width = canvas.clientWidth;
-  const rows = rowsOf(parts().get(place));
+  const rows = rowsOf(parts.get(place));
   const { columns, ...fit } = fitted(place, rows, width, panelWidth);
   const spec = { ...fit, ...(fit.facet ? { columns } : {}), datasets: { rows } };
   views.get(canvas)?.finalize();
@@ -57,7 +55,7 @@ async function draw(canvas, panelWidth) {
 
 function showMark(place, item) {
   const at = item?.datum?._i;
-  const address = at === undefined ? null : parts().get(place).addresses?.[at];
+  const address = at === undefined ? null : parts.get(place).addresses?.[at];
   if (!address) return;
   const { text } = describe(item.tooltip);
   setTimeout(() => showAddress(address, null, { text }));
@@ -116,7 +114,10 @@ const drawRest = () => {
   const [next] = waiting;
   if (next) idle(() => drawNow(next).then(drawRest));
 };
-addEventListener("load", () => setTimeout(drawRest, 1500));
+addEventListener("load", () => {
+  setTimeout(() => idle(ready), 300);
+  setTimeout(drawRest, 1500);
+});
 
 let drawnAt = innerWidth;
 let resizing;

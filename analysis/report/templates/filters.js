@@ -10,18 +10,18 @@ function writtenRows(table) {
   return startRows.get(table);
 }
 
-const partOf = (node) => parts().get(node.closest("[data-part]").dataset.part);
+const partOf = (node) => parts.get(node.closest("[data-part]").dataset.part);
 // A row that says nothing about a field is kept.
 const keeps = (filters) => (row) => filters.every(([name, value]) => row[name] == null || String(row[name]) === value);
 
-function applyFilters() {
+async function applyFilters() {
+  await ready();
   const filters = chosen();
   const keep = keeps(filters);
   let [shown, total] = [0, 0];
   for (const table of all(".part table")) {
-    const data = filters.length || startRows.has(table) ? partOf(table).rows : null;
-    if (!data) continue;
     const rows = writtenRows(table);
+    const data = partOf(table).rows;
     rows.forEach((row, i) => (row.hidden = !keep(data[i])));
     const left = rows.filter((row) => !row.hidden).length;
     sayNothingLeft(table, rows.length > 0 && left === 0);
@@ -53,28 +53,28 @@ function writeHash() {
 }
 
 // The URL decides where it names filters; a plain #PLACE moves only and keeps them.
-function followHash() {
+async function followHash() {
   const { place, query } = readHash();
   if (query) {
     for (const select of selects) {
       const wanted = query.get(select.name) ?? "";
       select.value = [...select.options].some((option) => (option.value || "") === wanted) ? wanted : "";
     }
-    applyFilters();
+    await applyFilters();
     document.getElementById(place)?.scrollIntoView();
   } else if (chosen().length) writeHash();
   if (/^a\d+$/.test(place)) showAddress(place);
 }
 
-form.addEventListener("change", () => {
-  applyFilters();
+form.addEventListener("change", async () => {
+  await applyFilters();
   writeHash();
 });
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("reset", () => {
   // The controls are reset after this event.
-  setTimeout(() => {
-    applyFilters();
+  setTimeout(async () => {
+    await applyFilters();
     writeHash();
     selects[0]?.focus();
   });

@@ -9,11 +9,19 @@ const once = (make) => {
     return value;
   };
 };
-// The data are parsed when first asked for, so that they do not hold up the page.
-const report = once(() => JSON.parse(one("#report-data").textContent));
-const parts = once(
-  () => new Map(report().sections.flatMap((s) => (s.parts ?? []).map((part) => [`${s.key}/${part.key}`, part]))),
-);
+async function unpacked(id) {
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (character) => character.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
+// The data are unpacked when first asked for, so that they do not hold up the page.
+let report = null;
+let parts = null;
+const ready = once(async () => {
+  report = JSON.parse(await unpacked("report-data"));
+  const entries = report.sections.flatMap((s) => (s.parts ?? []).map((part) => [`${s.key}/${part.key}`, part]));
+  parts = new Map(entries);
+});
 
 function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);

@@ -10,7 +10,8 @@ document.addEventListener("click", (event) => {
   if (head && event.target.closest("button")) sortBy(head);
 });
 
-function sortBy(head) {
+async function sortBy(head) {
+  await ready();
   const table = head.closest("table");
   const before = head.getAttribute("aria-sort");
   const sign = before === "ascending" ? -1 : 1;
