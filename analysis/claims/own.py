@@ -1,0 +1,1 @@
+"""What this warehouse's own runs say (stub)."""
