@@ -36,21 +36,38 @@ def build(
 
     Raises UnknownNameError for a section that is not there, InputError for a condition that no run can have.
     """
-    keys = options.sections or tuple(SECTIONS)
-    for key in keys:
+    for key in options.sections:
         if key not in SECTIONS:
             raise UnknownNameError("section", key, tuple(SECTIONS))
+    when = created or datetime.now(UTC)
     book = Book(wh)
-    ctx = Context(wh=wh, options=options, book=book, fresh=fresh)
+    ctx = Context(wh=wh, options=options, book=book)
     _check_model(ctx)
     _check_where(ctx)
+    now = _build(wh, options, book, fresh, progress, when)
+    if options.compare is None and options.since is None:
+        return now
+    from analysis.report.compare import earlier, with_changes
+
+    with earlier(wh, other=options.compare, since=options.since) as old:
+        before = Book(old)
+        was = _build(old, options, before, fresh, progress, when)
+        what = options.compare or f"this warehouse before {options.since}"
+        return with_changes(was, now, before=before, now=book, what=what)
+
+
+def _build(
+    wh: "Warehouse", options: ReportOptions, book: Book, fresh: bool, progress: Progress, created: datetime
+) -> Report:
+    keys = options.sections or tuple(SECTIONS)
+    ctx = Context(wh=wh, options=options, book=book, fresh=fresh)
     sections = []
     for number, key in enumerate(keys, 1):
         progress(SECTIONS[key][1], number, len(keys))
         sections.append(section(ctx, key))
     return Report(
         title="rhodb report",
-        created=(created or datetime.now(UTC)).isoformat(timespec="seconds"),
+        created=created.isoformat(timespec="seconds"),
         rhodb_version=__version__,
         warehouse=_facts(ctx),
         options=options.to_json(),

@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,12 +38,18 @@ class ReportOptions:
     where: str | None = None
     sections: tuple[str, ...] = ()
     """Keys; empty: all."""
+    compare: str | None = None
+    """Another warehouse; the report then begins with what changed against it."""
+    since: str | None = None
+    """A date; the same against this warehouse as it was then."""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise UnknownNameError("split", self.split, SPLITS)
         if not self.metrics:
             raise InputError("no metric is given: name at least one, e.g. gap")
+        if self.compare is not None and self.since is not None:
+            raise InputError("choose one: --compare another warehouse, or --since a date")
         for metric in self.metrics:
             if metric not in METRICS:
                 raise UnknownNameError("metric", metric, tuple(METRICS))
@@ -53,7 +59,7 @@ class ReportOptions:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "ReportOptions":
-        known = {key: document[key] for key in ("model", "split", "metrics", "where", "sections") if key in document}
+        known = {field.name: document[field.name] for field in fields(cls) if field.name in document}
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in known.items()})
 
 

@@ -255,22 +255,29 @@ def probe_noise(
 def _answer(study: str, options: "AnswerOptions", db: str | None) -> "Answer":
     """Run a study of quantities; the published figures that come with rhodb are copied in first where they miss."""
     from analysis.registry import load_answer_study
-    from rhodb import published
     from rhodb.warehouse import Warehouse
 
     if options.inputs != "db":
-        shipped = published.read_folder()
-        wh = Warehouse.peek(db)
-        current = wh is not None and published.is_current(wh, shipped)
-        if wh is not None:
-            wh.close()
-        if not current:
-            with Warehouse.open(db) as opened:
-                copied = published.insert_values(opened, shipped)
-                added = f"{copied.added + copied.changed} published figures copied into {opened.location}"
-            note(f"note: {added} (table published_values)")
+        copy_published(db)
     with Warehouse.open(db, create=False, read_only=True) as wh:
         return load_answer_study(study).run(wh, options)
+
+
+def copy_published(db: str | None) -> None:
+    """Copy the published figures that come with rhodb into the warehouse where they miss, and say so."""
+    from rhodb import published
+    from rhodb.warehouse import Warehouse
+
+    shipped = published.read_folder()
+    wh = Warehouse.peek(db)
+    current = wh is not None and published.is_current(wh, shipped)
+    if wh is not None:
+        wh.close()
+    if not current:
+        with Warehouse.open(db) as opened:
+            copied = published.insert_values(opened, shipped)
+            added = f"{copied.added + copied.changed} published figures copied into {opened.location}"
+        note(f"note: {added} (table published_values)")
 
 
 def _show_answer(answer: "Answer", form: str, explain: int | None, figures: Path | None) -> None:

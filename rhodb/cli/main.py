@@ -17,6 +17,10 @@ class RootGroup(LazyGroup):
             "rhodb.cli.analyze:app",
             "Analyse what the warehouse holds: effects with honest statistics.",
         ),
+        "report": (
+            "rhodb.cli.report:app",
+            "Write the whole notebook from the warehouse, every number with its address; or check a saved one.",
+        ),
         "plan": ("rhodb.cli.plan:app", "Show the cells of a plan of several experiments, their states and times."),
         "status": ("rhodb.cli.status:app", "Show what is planned, running, interrupted and failed, and the time left."),
         "runs": ("rhodb.cli.runs:app", "List, show and compare runs; recover spooled outcomes."),

@@ -1,5 +1,6 @@
 """Quantities of a study (γ*, λ*, probe noise) as parts of a report: conclusions, tables, the study's own figures."""
 
+import re
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,13 +38,14 @@ def parts(ctx: Context, answer: Answer, *, detail: bool = False) -> list[Part]:
     for i, (group, members) in enumerate(groups.items(), 1):
         made.append(_table(ctx, answer, group, members, caption=answer.caption if i == len(groups) else ""))
     made += figures(answer.study, answer.drawing, answer.caption)
-    return made + ([Text(key="notes", items=answer.messages, listed=True)] if answer.messages else [])
+    notes = tuple(Sentence(text=message, address=whole) for message in answer.messages)
+    return made + ([Text(key="notes", items=notes, listed=True)] if notes else [])
 
 
 def _table(ctx: Context, answer: Answer, group: str, members: list[tuple[int, Quantity]], *, caption: str) -> Table:
     names = unique([f"{q.name}|{q.about}" for _, q in members])
     rows = tuple(_row(ctx, answer, at, q, name) for name, (at, q) in zip(names, members, strict=True))
-    return Table(key=group, title=group, columns=COLUMNS, rows=rows, caption=caption)
+    return Table(key=_slug(group), title=group, columns=COLUMNS, rows=rows, caption=caption)
 
 
 def _row(ctx: Context, answer: Answer, at: int, quantity: Quantity, name: str) -> Row:
@@ -63,6 +65,11 @@ def _row(ctx: Context, answer: Answer, at: int, quantity: Quantity, name: str) -
         note,
     )
     return Row(key=name, cells=cells)
+
+
+def _slug(title: str) -> str:
+    """A key without spaces and slashes."""
+    return "-".join(re.findall(r"[\w.*]+", title))
 
 
 def figures(study: str, drawing: Any, caption: str) -> list[Figure]:

@@ -60,13 +60,22 @@ def parts(
         made.append(_told(ctx, result, kept, key))
     if kept:
         made.append(table(ctx, result, kept, title=title or f"Findings of `rhodb analyze {result.study}`", key=key))
-    notes = _messages(result.messages)
+    notes = _messages(ctx, result)
     return made + ([Text(key=f"{key}-notes", items=notes, listed=True)] if notes else [])
 
 
-def _messages(messages: Sequence[str], most: int = 12) -> tuple[str, ...]:
-    more = len(messages) - most
-    return tuple(messages[:most]) + ((f"... and {more} more notes: run the study by itself",) if more > 0 else ())
+def _messages(ctx: Context, result: Result) -> tuple[Cell, ...]:
+    """What the study has to say beside its findings."""
+    told = list(result.messages[:MOST_TOLD])
+    more = len(result.messages) - MOST_TOLD
+    told += [f"... and {more} more notes: run the study by itself"] if more > 0 else []
+    return tuple(Sentence(text=text, address=whole(ctx, result)) for text in told)
+
+
+def whole(ctx: Context, result: Result) -> str:
+    """The address of what a study says as a whole."""
+    pick, command = f"study {result.study} as a whole", ctx.command(result.study, 0)
+    return ctx.book.address("count", result.query, pick=pick, command=command)
 
 
 def _told(ctx: Context, result: Result, kept: Sequence[Finding], key: str) -> Text:
@@ -74,11 +83,10 @@ def _told(ctx: Context, result: Result, kept: Sequence[Finding], key: str) -> Te
     items: list[Cell] = [Sentence(text=f.sentence, address=address_of(ctx, result, f)) for f in clear[:MOST_TOLD]]
     counts = Counter(str(f.verdict) for f in kept)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in CLEAR if counts[verdict])
-    whole = ctx.book.address(
-        "count", result.query, pick=f"verdicts of study {result.study}", command=ctx.command(result.study, 0)
-    )
     more = f" The first {MOST_TOLD} of {len(clear)} clear ones are told here." if len(clear) > MOST_TOLD else ""
-    items.append(Sentence(text=f"Verdicts: {summary}; p adjusted over {result.looks} looks.{more}", address=whole))
+    items.append(
+        Sentence(text=f"Verdicts: {summary}; p adjusted over {result.looks} looks.{more}", address=whole(ctx, result))
+    )
     return Text(key=f"{key}-told", items=tuple(items), listed=True)
 
 

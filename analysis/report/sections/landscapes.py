@@ -20,8 +20,8 @@ def parts(ctx: Context, found: Tables, *, figures: bool = True) -> list[Part]:
         "count", found.tables[0].queries[0], runs=found.tables[0].runs, pick=f"conclusions of study {found.study}",
         command=ctx.command(found.study, 0), method=found.tables[0].method,
     )  # fmt: skip
-    told: list[Cell] = [Sentence(text=sentence, address=whole) for sentence in found.conclusions]
-    made: list[Part] = [Text(key="told", items=(*told, *found.messages), listed=True)]
+    told: list[Cell] = [Sentence(text=sentence, address=whole) for sentence in (*found.conclusions, *found.messages)]
+    made: list[Part] = [Text(key="told", items=tuple(told), listed=True)]
     for at, table in enumerate(found.tables, 1):
         made.append(_table(ctx, found, at, table))
     if figures:

@@ -1,0 +1,138 @@
+"""A report as Markdown with its figures beside it. A computed number is a link to its address at the end."""
+
+import json
+import re
+from pathlib import Path
+from typing import Final
+
+from analysis.report.document import Address, Cell, Chart, Commands, Figure, Part, Report, Section, Table, Text
+from rhodb.errors import InputError
+
+LINK: Final = re.compile(r"\[((?:\\.|[^\]\\])*)\]\(#(a\d+)\)")
+"""A computed cell: text and address."""
+_SPECIAL: Final = re.compile(r"([\\\[\]|<*])")
+_ESCAPED: Final = re.compile(r"\\([\\\[\]|<*])")
+
+
+def unescape(text: str) -> str:
+    """What `_computed` has escaped."""
+    return _ESCAPED.sub(r"\1", text)
+
+
+def write(report: Report, path: Path) -> list[Path]:
+    """PATH.md, PATH.json beside it, and the figures in PATH_figures/. Raises InputError if it cannot be written."""
+    from analysis.report.drawing import draw
+
+    folder = path.with_name(f"{path.stem}_figures")
+    pictures: dict[str, bytes] = {}
+    for section in report.sections:
+        for part in section.parts:
+            if isinstance(part, Figure):
+                pictures[_name(section, part)] = part.png
+            elif isinstance(part, Chart) and part.rows:
+                pictures[_name(section, part)] = draw(part)
+    side = path.with_suffix(".json")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in pictures.items():
+            (folder / name).write_bytes(content)
+        side.write_text(json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        path.write_text(render(report, folder.name), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"the report cannot be written to {path}: {error.strerror}") from error
+    return [path, side, *(folder / name for name in pictures)]
+
+
+def render(report: Report, folder: str) -> str:
+    """The Markdown; `folder` holds the figures."""
+    facts = ", ".join(
+        f"{key.replace('_', ' ')} {value}" for key, value in report.warehouse.items() if value is not None
+    )
+    chosen = ", ".join(f"{key} {_option(value)}" for key, value in report.options.items() if value)
+    lines = [
+        f"# {report.title}", "", f"{report.created}, rhodb {report.rhodb_version}. Warehouse: {facts}. {chosen}.", "",
+        "Every computed number is a link to its address at the end: where it comes from, and how to get it again. "
+        "`rhodb report --verify` checks them all.",
+        "", *(f"- [{section.title}](#{section.key})" for section in report.sections),
+    ]  # fmt: skip
+    for section in report.sections:
+        lines += ["", f'<a id="{section.key}"></a>', "", f"## {section.title}", "", section.intro]
+        if section.missing:
+            lines += ["", section.missing]
+        for part in section.parts:
+            lines += ["", *_part(section, part, folder)]
+    lines += ["", "## Addresses", ""]
+    for key, address in report.addresses.items():
+        lines.append(_address(key, address))
+    lines += ["", "## Queries", ""]
+    for key, query in report.queries.items():
+        lines += [f'<a id="{key}"></a>', f"**{key}**", "", "```sql", f"{query.ready};", "```", ""]
+    lines += ["## Versions", ""]
+    lines += [
+        f"- **{key}**: " + ", ".join(f"{name} {version}" for name, version in versions.items())
+        for key, versions in report.versions.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _option(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _part(section: Section, part: Part, folder: str) -> list[str]:
+    if isinstance(part, Text):
+        mark, gap = ("- ", []) if part.listed else ("", [""])
+        return [line for item in part.items for line in (mark + _cell(item), *gap)]
+    if isinstance(part, Commands):
+        return [f"**{part.title}**", "", "```bash", *part.lines, "```"]
+    if isinstance(part, Table):
+        return _table(part)
+    if isinstance(part, Chart) and not part.rows:
+        return []
+    alt = part.alt if isinstance(part, Figure) else f"{part.title}: {len(part.rows)} values"
+    picture = f"![{alt}]({folder}/{_name(section, part)})"
+    return [f"**{part.title}**", "", picture, *(["", f"*{part.caption}*"] if part.caption else [])]
+
+
+def _table(table: Table) -> list[str]:
+    rows = [
+        "| " + " | ".join(_plain(column.title) for column in table.columns) + " |",
+        "|" + "".join("---:|" if column.numeric else "---|" for column in table.columns),
+        *("| " + " | ".join(_cell(cell) for cell in row.cells) + " |" for row in table.rows),
+    ]
+    return [f"**{table.title}**", "", *rows, *(["", f"*{table.caption}*"] if table.caption else [])]
+
+
+def _cell(cell: Cell) -> str:
+    """A label as it is; what was computed as a link to its address."""
+    if isinstance(cell, str):
+        return _plain(cell)
+    text = _SPECIAL.sub(r"\\\1", cell.text)
+    return f"[{text}](#{cell.address})"
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _name(section: Section, part: Figure | Chart) -> str:
+    """File name of a figure, safe on every file system."""
+    return re.sub(r"[^\w.-]+", "-", f"{section.key}-{part.key}") + ".png"
+
+
+def _address(key: str, address: Address) -> str:
+    parts = [address.pick]
+    if address.query:
+        where = f" WHERE {address.narrow}" if address.narrow else ""
+        parts.append(f"rows: [{address.query}](#{address.query}){_plain(where)}")
+    if address.command:
+        parts.append(f"`{address.command}`")
+    if address.run_count:
+        more = ", ..." if address.run_count > len(address.runs) else ""
+        parts.append(f"{address.run_count} runs: {', '.join(address.runs)}{more}")
+    if address.configs:
+        parts.append("configurations: " + ", ".join(config[:12] for config in address.configs))
+    parts += [f"versions: {', '.join(address.versions)}"] if address.versions else []
+    parts += [f"method: {address.method}"] if address.method else []
+    parts += [f"reference: {address.reference}"] if address.reference else []
+    return f'- <a id="{key}"></a>**{key}** ' + "; ".join(_plain(part) for part in parts if part)
