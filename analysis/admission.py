@@ -54,22 +54,31 @@ def _each_once(frame: "pd.DataFrame", messages: list[str]) -> "pd.DataFrame":
 
 
 def _without_stand_ins(frame: "pd.DataFrame", messages: list[str]) -> "pd.DataFrame":
-    """Scores of trained runs that several seeds of a stratum share with 0 or with the baseline are no measurements."""
-    trained = (frame["kind"] == "alignment") & frame["metric"].isin(NATS)
-    zero = trained & (frame["value"] == 0.0)
-    copied = trained & ~zero & (frame["value"] == frame["baseline_value"])
-    for mask, what in ((zero, "is exactly 0"), (copied, "is the untouched model's to the last digit")):
-        if not mask.any():
-            continue
-        seeds = frame[mask].groupby(_STRATUM, dropna=False)["seed"].transform("nunique")
-        bad = frame.loc[seeds.index[seeds >= SEVERAL]]
-        for (model, condition, behavior, metric), part in bad.groupby(["model", "condition", "behavior", "metric"]):
+    for what, rows in stand_ins(frame):
+        for (model, condition, behavior, metric), part in rows.groupby(["model", "condition", "behavior", "metric"]):
             messages.append(
                 f"{model}, {condition}: {behavior} {metric} {what} in {part['run'].nunique()} runs: a missing score "
                 "stored as a number, or training that changed nothing: left out"
             )
-        frame = frame.drop(index=bad.index)
+        frame = frame.drop(index=rows.index)
     return frame
+
+
+def stand_ins(frame: "pd.DataFrame") -> list[tuple[str, "pd.DataFrame"]]:
+    """Scores of trained runs that several seeds of a stratum share with 0 or with the untouched model.
+
+    With what they are, in words. Such numbers stand for a missing measurement, or for training that did nothing.
+    """
+    trained = (frame["kind"] == "alignment") & frame["metric"].isin(NATS)
+    zero = trained & (frame["value"] == 0.0)
+    copied = trained & ~zero & (frame["value"] == frame["baseline_value"])
+    found = []
+    for mask, what in ((zero, "is exactly 0"), (copied, "is the untouched model's to the last digit")):
+        if mask.any():
+            seeds = frame[mask].groupby(_STRATUM, dropna=False)["seed"].transform("nunique")
+            if (seeds >= SEVERAL).any():
+                found.append((what, frame.loc[seeds.index[seeds >= SEVERAL]]))
+    return found
 
 
 def alike(frame: "pd.DataFrame", declared: Declared) -> list["pd.DataFrame"]:

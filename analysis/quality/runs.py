@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.admission import NATS
 from analysis.looks import Look
 from analysis.panel import Panel, Sheet
 from analysis.quality.flags import flag, listed
+from analysis.quality.measurements import PLACES
 from analysis.stats.couplings import spearman_pairs
 from analysis.stress import fisher_exact
 
 if TYPE_CHECKING:
     import pandas as pd
 
+FEWEST_SEEDS = 3
 SPIKE = 5.0
 """A step whose loss is this many times the run's mean."""
-PLACES = ("host", "device", "platform", "versions")
 
 
 def contradictions(frame: "pd.DataFrame", panel: Panel) -> list[Look]:
@@ -168,7 +170,21 @@ def seeds_without_meaning(frame: "pd.DataFrame", panel: Panel) -> list[Look]:
                 _seed_flag(sheet, "have seeds that only order contrast pairs, of which there are none at λ 0",
                            "their differences are noise of the machine, not of seeds: they are repeats")
             )  # fmt: skip
+        still = _unmoved(sheet)
+        if still:
+            looks.append(
+                _seed_flag(sheet, f"have one and the same {sheet.metric} of {listed(still)}",
+                           "the seed does not reach these scores: they are one measurement")
+            )  # fmt: skip
     return looks
+
+
+def _unmoved(sheet: Sheet) -> list[str]:
+    """Behaviors with a continuous metric that is the same for all of three or more seeds."""
+    if sheet.metric not in NATS:
+        return []
+    samples = {behavior: sheet.sample(behavior)[0] for behavior in sheet.behaviors}
+    return [b for b, values in samples.items() if len(values) >= FEWEST_SEEDS and len(np.unique(values)) == 1]
 
 
 def _seed_flag(sheet: Sheet, what: str, why: str) -> Look:

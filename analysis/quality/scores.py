@@ -1,24 +1,20 @@
-"""Checks of scores: range, pooled strata, copies, seeds that change nothing, train against eval."""
+"""Checks of scores: range, copies, seeds that change nothing, train against eval."""
 
 from collections import defaultdict
-from itertools import combinations
 from typing import TYPE_CHECKING
 
-import numpy as np
-from scipy import special
-
+from analysis.admission import NATS
 from analysis.anomalies.variance import BOUNDS
-from analysis.looks import Look, group
-from analysis.panel import Panel, Sheet
+from analysis.looks import Look
+from analysis.panel import Panel
 from analysis.quality.flags import flag, listed
-from analysis.stats.results import Array, Test, is_constant, no_test
 from analysis.summaries import zero_mean_test
 
 if TYPE_CHECKING:
     import pandas as pd
 
-POOLED_SHARE = 0.5
-"""Share of a pooled group's variance between the values of another axis, from which pooling makes the spread."""
+FEW_SCORES = 4
+"""Discrete scores (shares) that two runs may have in common by chance; more, or any two in nats, are copies."""
 
 
 def out_of_range(frame: "pd.DataFrame", panel: Panel) -> list[Look]:
@@ -42,75 +38,25 @@ def out_of_range(frame: "pd.DataFrame", panel: Panel) -> list[Look]:
     return looks
 
 
-def pooled_strata(frame: "pd.DataFrame", panel: Panel) -> list[Look]:
-    """Condition and λ alone as a group: does γ (or an experiment) make most of its variance?"""
-    groups: dict[tuple[str, str, str, str, float], list[Sheet]] = defaultdict(list)
-    for sheet in panel.sheets:
-        groups[sheet.model, sheet.metric, sheet.split, sheet.arm.condition, sheet.dose].append(sheet)
-    looks = []
-    for (model, metric, _, condition, dose), sheets in groups.items():
-        for a, b in combinations(sheets, 2):
-            if a.arm.margin == b.arm.margin or a.settings != b.settings:
-                continue
-            for behavior in a.behaviors:
-                samples = [sheet.sample(behavior)[0] for sheet in (a, b)]
-                share, test = between_share(samples)
-                if share > POOLED_SHARE and test.p is not None and test.p < 0.01:
-                    within = float(np.sqrt(np.mean([s.var(ddof=1) for s in samples])))
-                    pooled = float(np.concatenate(samples).std(ddof=1))
-                    looks.append(
-                        flag(
-                            "pooled strata", model=model, behavior=behavior, metric=metric,
-                            stratum=f"{condition} λ={dose:g}, γ={a.arm.margin} and {b.arm.margin}", size=share,
-                            size_is="share of the pooled variance that lies between the strata",
-                            n=sum(len(s) for s in samples), runs=(*a.runs, *b.runs), test=test,
-                            groups=tuple(group(s.label, s.sample(behavior)[1], s.sample(behavior)[0]) for s in (a, b)),
-                            what=f"{model}: {behavior} of {condition} at λ={dose:g} pooled over γ={a.arm.margin} and "
-                            f"γ={b.arm.margin} has SD {pooled:.3g}, inside them {within:.3g}; {100 * share:.0f} % "
-                            "of its variance lies between them",
-                            why="a spread or correlation over the pooled runs would show the axis, not the seeds",
-                        )
-                    )  # fmt: skip
-    return looks
-
-
-def between_share(samples: list[Array]) -> tuple[float, Test]:
-    """SS between / SS total and the F test of equal means."""
-    n, k = sum(len(s) for s in samples), len(samples)
-    method = "F test of equal means (one-way)"
-    if min(len(s) for s in samples) < 2:
-        return 0.0, no_test("not enough data", method, n)
-    pooled = np.concatenate(samples)
-    if is_constant(pooled):
-        return 0.0, no_test("degenerate", method, n)
-    total = float(((pooled - pooled.mean()) ** 2).sum())
-    within = sum(float(((s - s.mean()) ** 2).sum()) for s in samples)
-    if within <= 1e-20 * total:
-        return 1.0, no_test("degenerate", method, n)
-    f = ((total - within) / (k - 1)) / (within / (n - k))
-    return (total - within) / total, Test(statistic=f, p=float(special.fdtrc(k - 1, n - k, f)), n=n, method=method)
-
-
 def copies(frame: "pd.DataFrame", panel: Panel) -> list[Look]:
-    """Runs of different identity whose scores agree to the last digit."""
+    """Runs of different identity, perhaps of different models, whose scores agree to the last digit."""
     rows = frame[(frame["kind"] == "alignment") & frame["value"].notna()]
     heads = rows.drop_duplicates("run").set_index("run")
-    vectors: dict[tuple[object, ...], list[str]] = defaultdict(list)
-    columns = ("run", "behavior", "metric", "split", "value")
     scores: dict[str, list[tuple[object, ...]]] = defaultdict(list)
+    columns = ("run", "behavior", "metric", "split", "value")
     for run, *score in zip(*(rows[c].tolist() for c in columns), strict=True):
         scores[run].append(tuple(score))
-    fingerprints = heads["model_fingerprint"].to_dict()
+    vectors: dict[tuple[object, ...], list[str]] = defaultdict(list)
     for run, vector in scores.items():
-        if len(vector) > 1:
-            vectors[fingerprints[run], tuple(sorted(vector))].append(run)
+        if sum(metric in NATS for _, metric, _, _ in vector) > 1 or len(vector) > FEW_SCORES:
+            vectors[tuple(sorted(vector))].append(run)
     looks = []
     for runs in vectors.values():
         if len(runs) > 1:
             same = heads.loc[runs]
             one_arm = len(same[["condition", "rho_weight", "margin"]].drop_duplicates()) == 1
             seeds = sorted(same["seed"].unique())
-            model = str(same["model"].iloc[0])
+            model = listed(sorted(same["model"].unique()))
             arm = str(same["condition"].iloc[0])
             if one_arm and len(seeds) > 1:
                 what = f"{model}: seeds {listed(seeds)} of {arm} gave exactly the same scores"

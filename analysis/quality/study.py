@@ -10,7 +10,8 @@ from analysis.admission import admit
 from analysis.findings import Result
 from analysis.looks import RULE, Look, judged
 from analysis.panel import Panel, panels
-from analysis.quality import runs, scores
+from analysis.quality import measurements, runs, scores
+from analysis.quality.pooled import pooled_strata
 from analysis.query import Conditions, Query, read_sql
 from analysis.study import Study, StudyOptions
 
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 Check = Callable[["pd.DataFrame", Panel], list[Look]]
 CHECKS: dict[str, Check] = {
     "range": scores.out_of_range,
-    "pooled strata": scores.pooled_strata,
+    "stored for missing": measurements.stored_for_missing,
+    "probe counts": measurements.probe_counts,
+    "pooled strata": pooled_strata,
     "copies": scores.copies,
     "contradiction": runs.contradictions,
+    "places": measurements.places,
     "missing cells": runs.unbalanced,
     "survivorship": runs.survivorship,
     "drift": runs.drift,

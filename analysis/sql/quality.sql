@@ -1,7 +1,7 @@
 -- Finished and failed runs with provenance, course of training and scores: one row a run and score, or one a run without.
 WITH run_axes AS (
     SELECT runs.id, runs.uuid AS run, runs.kind, models.key AS model, models.fingerprint AS model_fingerprint,
-           runs.seed, runs.seed_known, runs.experiment, runs.config, runs.config_hash, runs.baseline_run_id,
+           runs.seed, runs.seed_known, runs.experiment, runs.origin, runs.config, runs.config_hash, runs.baseline_run_id,
            runs.state, runs.host, runs.device, runs.platform, runs.git_commit, runs.versions, runs.started_at,
            runs.notes, trained.condition, trained.rho_weight, trained.margin, trained.sft_size, trained.lora_rank,
            trained.lora_alpha, trained.epochs, trained.lr, trained.train_ce_loss, trained.train_rho_loss
@@ -22,8 +22,8 @@ training AS (
     GROUP BY run_id
 )
 SELECT chosen.run, chosen.kind, chosen.model, chosen.model_fingerprint, chosen.seed, chosen.seed_known,
-       chosen.experiment, chosen.config, chosen.config_hash, chosen.state, chosen.host, chosen.device, chosen.platform,
-       chosen.versions, chosen.started_at, chosen.notes, chosen.condition, chosen.rho_weight, chosen.margin,
+       chosen.experiment, chosen.origin, chosen.config, chosen.config_hash, chosen.state, chosen.host, chosen.device, chosen.platform,
+       chosen.versions, chosen.git_commit, chosen.started_at, chosen.notes, chosen.condition, chosen.rho_weight, chosen.margin,
        chosen.train_ce_loss, chosen.train_rho_loss, base.uuid AS baseline,
        training.steps, training.highest_ce, training.mean_ce, training.active, training.highest_rho,
        score.behavior, score.metric, score.split, score.value, score.n, untouched.value AS baseline_value
