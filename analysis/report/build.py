@@ -1,12 +1,14 @@
 """Builds a report: every section from the warehouse, in order; one that fails says why and what to run."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from analysis.query import Query, read_sql
 from analysis.report.addresses import Book
+from analysis.report.ahead import ahead
 from analysis.report.context import Context, ReportOptions
 from analysis.report.document import Report, Scalar, Section
 from analysis.report.sections import SECTIONS
@@ -31,8 +33,11 @@ def build(
     fresh: bool = False,
     progress: Progress = silent,
     created: datetime | None = None,
+    processes: int = 1,
 ) -> Report:
     """The report on a warehouse. `fresh` computes every study anew instead of reading stored results.
+
+    With two `processes` one of them checks the claims meanwhile (see `analysis.report.ahead`).
 
     Raises UnknownNameError for a section that is not there, InputError for a condition that no run can have.
     """
@@ -44,23 +49,23 @@ def build(
     ctx = Context(wh=wh, options=options, book=book)
     _check_model(ctx)
     _check_where(ctx)
-    now = _build(wh, options, book, fresh, progress, when)
+    wanted = processes > 1 and "claims" in (options.sections or SECTIONS)
+    with ahead(wh, wanted=wanted) as coming:
+        now = _build(replace(ctx, ahead=coming, fresh=fresh), progress, when)
     if options.compare is None and options.since is None:
         return now
     from analysis.report.compare import earlier, with_changes
 
     with earlier(wh, other=options.compare, since=options.since) as old:
         before = Book(old)
-        was = _build(old, options, before, fresh, progress, when)
+        was = _build(Context(wh=old, options=options, book=before, fresh=fresh), progress, when)
         what = options.compare or f"this warehouse before {options.since}"
         return with_changes(was, now, before=before, now=book, what=what)
 
 
-def _build(
-    wh: "Warehouse", options: ReportOptions, book: Book, fresh: bool, progress: Progress, created: datetime
-) -> Report:
+def _build(ctx: Context, progress: Progress, created: datetime) -> Report:
+    options, book = ctx.options, ctx.book
     keys = options.sections or tuple(SECTIONS)
-    ctx = Context(wh=wh, options=options, book=book, fresh=fresh)
     sections = []
     for number, key in enumerate(keys, 1):
         progress(SECTIONS[key][1], number, len(keys))

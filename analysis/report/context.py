@@ -2,8 +2,8 @@
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,8 +59,9 @@ class ReportOptions:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "ReportOptions":
-        known = {field.name: document[field.name] for field in fields(cls) if field.name in document}
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in known.items()})
+        known: dict[str, Any] = {f.name: document[f.name] for f in fields(cls) if f.name in document}
+        known = {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+        return cls(**known)
 
 
 @dataclass(kw_only=True)
@@ -70,6 +71,8 @@ class Context:
     wh: "Warehouse"
     options: ReportOptions
     book: Book
+    ahead: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+    """What another process computes meanwhile: name -> wait for it."""
     fresh: bool = False
     """Compute every study anew, and believe no stored result."""
     _known: dict[str, Any] = field(default_factory=dict)
@@ -80,12 +83,18 @@ class Context:
 
     def answer(self, name: str) -> Answer:
         """The quantities of a study."""
-        return self._once(name, lambda: load_answer_study(name).run(self.wh, self.answer_options()))  # type: ignore[no-any-return]
+        return self._once(name, lambda: self._run_answer(name))  # type: ignore[no-any-return]
 
     def landscape(self, name: str) -> Tables:
         """The tables of a study of the probe landscape."""
         loaded: Any = load_study(name)
         return self._once(name, lambda: loaded.run(self.wh, LandscapeOptions(model=self.options.model)))  # type: ignore[no-any-return]
+
+    def verdicts(self) -> Sequence[Any]:
+        """The verdicts on the notes' claims."""
+        from analysis.claims import verify
+
+        return self._once("claims", self.ahead.get("claims", lambda: verify(self.wh)))  # type: ignore[no-any-return]
 
     def rows(self, query: Query) -> list[dict[str, Any]]:
         """The rows of a query, which runs as `rhodb sql` runs it, with the same aggregate functions."""
@@ -129,6 +138,14 @@ class Context:
         if self.fresh:
             return study.run(self.wh, options)
         return stored_answer(self.wh, study, options).result
+
+    def _run_answer(self, name: str) -> Answer:
+        """From this warehouse's runs where they are enough, else from the published figures."""
+        study, options = load_answer_study(name), self.answer_options()
+        try:
+            return study.run(self.wh, options)
+        except InputError:
+            return study.run(self.wh, replace(options, inputs="published"))
 
     def _once(self, name: str, make: Any) -> Any:
         if name not in self._known:

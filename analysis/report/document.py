@@ -252,7 +252,7 @@ def from_json(document: Mapping[str, Any]) -> Report:
                 "queries": {key: SavedQuery(**entry) for key, entry in known["queries"].items()},
             }
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the report's data are damaged: {error}") from error
 
 

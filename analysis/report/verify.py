@@ -82,9 +82,9 @@ def read(path: Path) -> Saved:
     return Saved(report=_report(text, path), shown=None)
 
 
-def verify(wh: "Warehouse", saved: Saved, *, progress: Progress = silent) -> Verification:
+def verify(wh: "Warehouse", saved: Saved, *, progress: Progress = silent, processes: int = 1) -> Verification:
     """Build the report anew with its own options, and compare every number of the saved one."""
-    now = build(wh, ReportOptions.from_json(saved.report.options), fresh=True, progress=progress)
+    now = build(wh, ReportOptions.from_json(saved.report.options), fresh=True, progress=progress, processes=processes)
     return compare(saved, now)
 
 

@@ -122,11 +122,13 @@ def _fit(shape: Shape, sds: Array, weights: Array, bounds: Bounds, residuals: Re
     """The best of several starts for every row of SDs."""
     low, high = np.log(np.array(bounds)).T
     sds = np.atleast_2d(sds)
-    best, objective = np.zeros((len(sds), len(bounds))), np.full(len(sds), np.inf)
-    for start in _starts(shape, sds, weights):
-        logs, value = _descend(np.clip(start, low, high), sds, low, high, residuals)
-        better = value < objective
-        best[better], objective[better] = logs[better], value[better]
+    starts = _starts(shape, sds, weights)
+    # All starts at once: the last rows to settle would otherwise be waited for once a start.
+    given = np.clip(np.concatenate(starts), low, high)
+    logs, values = _descend(given, np.tile(sds, (len(starts), 1)), low, high, residuals)
+    each = values.reshape(len(starts), len(sds))
+    first, rows = each.argmin(axis=0), np.arange(len(sds))
+    best, objective = logs.reshape(len(starts), len(sds), -1)[first, rows], each[first, rows]
     at_bound = ((best - low < 1e-6) | (high - best < 1e-6)).any(axis=1)
     return Fits(shape=shape, parameters=np.exp(best), objective=objective, at_bound=at_bound)
 

@@ -27,6 +27,7 @@ app = make_app(
 
 FORMATS = ("html", "md", "both")
 SUFFIXES = {".html": "html", ".htm": "html", ".md": "md"}
+PROCESSES = 2
 SHOWN = 20
 """Numbers that do not hold, printed one by one."""
 
@@ -124,7 +125,7 @@ def _write(wh: "Warehouse", options: "ReportOptions", target: Path, form: str, *
     from analysis.report.build import build
 
     with _progress() as progress:
-        made = build(wh, options, progress=progress)
+        made = build(wh, options, progress=progress, processes=PROCESSES)
     paths: list[Path] = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +167,7 @@ def _verify(path: Path, db: str | None, *, json: bool) -> None:
 
     saved = read(path)
     with _warehouse(db) as wh, _progress() as progress:
-        found = verify(wh, saved, progress=progress)
+        found = verify(wh, saved, progress=progress, processes=PROCESSES)
         where = str(wh.location)
     if json:
         emit_json(

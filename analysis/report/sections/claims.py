@@ -1,11 +1,9 @@
 """The notes' quantitative claims with their verdicts, from `analysis.claims`."""
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 from analysis.answers import published_query
-from analysis.claims import verify
 from analysis.report.context import DASH, Context, number
 from analysis.report.document import Cell, Column, Row, Section, Sentence, Table, Text
 
@@ -21,7 +19,7 @@ COLUMNS = (
 
 def claims(ctx: Context, intro: str) -> Section:
     """Every claim with its verdict; how many there are of each."""
-    found: Sequence[Any] = verify(ctx.wh)
+    found = ctx.verdicts()
     rows = tuple(_row(ctx, verdict) for verdict in found)
     counts = Counter(str(verdict.verdict) for verdict in found)
     whole = ctx.book.address("count", None, pick="verdicts of all claims", command="rhodb claims verify")
