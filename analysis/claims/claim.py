@@ -97,7 +97,9 @@ def parse(row: Mapping[str, str | None], where: str) -> Claim:
         raise InputError(f"{where}: an id is letters, digits and . : / ~ - _ without spaces, got {text['id']!r}")
     found = _VALUE.match(text["value"])
     if found is None:
-        raise InputError(f"{where}: value must be a number such as 0.034, or a bound such as <0.001, got {text['value']!r}")
+        raise InputError(
+            f"{where}: value must be a number such as 0.034, or a bound such as <0.001, got {text['value']!r}"
+        )
     relation: Relation = found[1] or "="  # type: ignore[assignment]
     value = float(found[2])
     precision = _precision(text["precision"], where)
@@ -125,7 +127,7 @@ def _precision(text: str, where: str) -> float | None:
 
 
 def printed_precision(text: str) -> float | None:
-    """One unit of the last digit of a figure as typed: 0.034 -> 0.001; None for a bound or a number that is no figure."""
+    """One unit of the last digit of a figure as typed: 0.034 -> 0.001; None for a bound."""
     found = _VALUE.match(text.strip())
     if found is None or found[1] not in (None, "="):
         return None

@@ -30,9 +30,9 @@ def _over_values(function: Callable[[list[float]], Any]) -> Callable[..., float]
 
 
 FUNCTIONS: Final[dict[str, Callable[..., float]]] = {
-    "mean": _over_values(lambda x: np.mean(x)),
+    "mean": _over_values(np.mean),
     "sd": _over_values(lambda x: np.std(x, ddof=1)),
-    "popsd": _over_values(lambda x: np.std(x)),
+    "popsd": _over_values(np.std),
     "sem": _over_values(lambda x: np.std(x, ddof=1) / math.sqrt(len(x))),
     "sum": _over_values(sum),
     "min": _over_values(min),
@@ -40,10 +40,10 @@ FUNCTIONS: Final[dict[str, Callable[..., float]]] = {
     "span": _over_values(lambda x: max(x) - min(x)),
     "count": _over_values(len),
     "different": _over_values(lambda x: len(set(x))),
-    "abs": lambda x: abs(x),
-    "sqrt": lambda x: math.sqrt(x),
-    "log": lambda x: math.log(x),
-    "exp": lambda x: math.exp(x),
+    "abs": abs,
+    "sqrt": math.sqrt,
+    "log": math.log,
+    "exp": math.exp,
     "cos": lambda degrees: math.cos(math.radians(degrees)),
 }
 _OPERATORS: Final[dict[type[ast.AST], Callable[..., float]]] = {

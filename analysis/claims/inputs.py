@@ -18,19 +18,31 @@ if TYPE_CHECKING:
     from analysis.gamma.result import GammaResult
     from analysis.probe_noise.result import NoiseResult
     from analysis.ushape.result import SeriesResult
+    from rhodb.warehouse import Warehouse
 
 SEED = 42
 """The seed of the notes' scripts: their Monte Carlo comes out again."""
+SAMPLES = 10_000
+"""As many as theirs."""
+
+
+EXACT_UNITS = ("", "layer")
+
+
+def _half(value: PublishedValue) -> float:
+    """Half a unit of the last digit; a count is exact."""
+    exact = value.precision is None or (value.precision >= 1 and value.unit in EXACT_UNITS)
+    return 0.0 if exact else (value.precision or 0.0) / 2
 
 
 class Inputs:
     """Published figures by key. Methods raise MissingInputError for what was not published."""
 
-    def __init__(self, values: Sequence[PublishedValue]) -> None:
+    def __init__(self, values: Sequence[PublishedValue], wh: "Warehouse | None" = None) -> None:
         self._values = tuple(values)
+        self.wh = wh
         self.figures: Mapping[str, Figure] = {
-            value.key: Figure(key=value.key, value=value.value, half=(value.precision or 0.0) / 2, n=value.n)
-            for value in values
+            value.key: Figure(key=value.key, value=value.value, half=_half(value), n=value.n) for value in values
         }
         self.claims_of: Mapping[str, str] = {value.key: value.claim for value in values}
 
@@ -47,6 +59,11 @@ class Inputs:
     def below(self, prefix: str) -> dict[str, float]:
         """Figures whose key begins with `prefix`, by the rest of the key, in the order of the files."""
         return {key.removeprefix(prefix): f.value for key, f in self.figures.items() if key.startswith(prefix)}
+
+    def landscape_probes(self) -> dict[str, float]:
+        """Primary probes of each behavior in the notes' landscape."""
+        found = self.below("landscape/")
+        return {name.removesuffix("/probes"): count for name, count in found.items() if name.endswith("/probes")}
 
     def evaluate(self, text: str) -> Evaluated:
         """An expression over the figures."""
@@ -112,10 +129,10 @@ class Inputs:
         """The probe-noise study over the figures."""
         from analysis.probe_noise.study import ProbeNoiseStudy
 
-        result: NoiseResult = self._study(ProbeNoiseStudy(), samples=400_000)
+        result: NoiseResult = self._study(ProbeNoiseStudy())
         return result
 
-    def _study(self, study: AnswerStudy, *, samples: int = 10_000) -> Any:
-        options = AnswerOptions(inputs="published", samples=samples, seed=SEED)
+    def _study(self, study: AnswerStudy) -> Any:
+        options = AnswerOptions(inputs="published", samples=SAMPLES, seed=SEED)
         wanted = self.frame[self.frame["key"].str.partition("/")[0].isin(study.families)]
         return study.compute(wanted, "published", options, np.random.default_rng(SEED)).drawing

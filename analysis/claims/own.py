@@ -1,1 +1,317 @@
-"""What this warehouse's own runs say (stub)."""
+"""What this warehouse's own runs say about a claim: the same experiment, or the method on another model.
+
+Column `own` of a claim says how: `effect=BEHAVIOR; a=CONDITION; b=CONDITION; sign=+`, `dose=BEHAVIOR; sign=+`,
+`margin=BEHAVIOR; sign=-`, `rates=A, B; sign=+`, `benign=CONDITION`, `same=KIND; model=...; behavior=...`,
+`landscape=QUANTITY; behavior=...`.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from analysis.arms import Arm, from_runs, one
+from analysis.claims.claim import Claim
+from analysis.claims.outcome import OwnRuns
+from analysis.findings import Finding
+from analysis.query import Conditions, read_sql
+from analysis.stats.intervals import mean_interval
+from analysis.study import StudyOptions
+from rhodb.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from rhodb.warehouse import Warehouse
+
+EMBEDDING = "minilm-l6-v2"
+"""Part of the key of the notes' embedding model."""
+SEEDS_NEEDED = 3
+"""Below, an interval contains almost anything."""
+Speaks = Literal["for", "against", "undecided"]
+
+
+class Own:
+    """The warehouse's studies, each run once for all claims."""
+
+    def __init__(self, wh: "Warehouse", published: Mapping[str, float]) -> None:
+        """`published`: primary probes of each behavior in the notes' landscape."""
+        self.wh = wh
+        self.notes_probes = dict(published)
+
+    def about(self, claim: Claim) -> OwnRuns | None:
+        """What the warehouse says; None where it holds nothing of the kind. Raises InputError for an unknown way."""
+        ways: dict[str, Callable[[Claim], OwnRuns | None]] = {
+            "effect": self._effect, "dose": self._dose, "margin": self._margin, "rates": self._rates,
+            "benign": self._benign, "same": self._same, "landscape": self._landscape,
+        }  # fmt: skip
+        way = next(iter(claim.own))
+        if way not in ways:
+            raise UnknownNameError("way to ask the warehouse's own runs", way, tuple(ways))
+        return ways[way](claim)
+
+    @cached_property
+    def split(self) -> str:
+        """eval, but none where no score rests on an eval split."""
+        there = self.wh.rows("SELECT EXISTS (SELECT 1 FROM behavior_scores WHERE split = 'eval') AS known")
+        return "eval" if there and there[0]["known"] else "none"
+
+    @cached_property
+    def effects(self) -> tuple[Finding, ...]:
+        from analysis.effects import Effects
+
+        return Effects().run(self.wh, StudyOptions(split=self.split)).findings
+
+    @cached_property
+    def doses(self) -> tuple[Finding, ...]:
+        from analysis.summaries import DoseResponse
+
+        found = DoseResponse().run(self.wh, StudyOptions(split=self.split)).findings
+        return tuple(finding for finding in found if finding.about.get("detector") == "dose")
+
+    @cached_property
+    def stress(self) -> tuple[Finding, ...]:
+        from analysis.stress import Stress
+
+        return Stress().run(self.wh, StudyOptions(split=self.split)).findings
+
+    def _effect(self, claim: Claim) -> OwnRuns | None:
+        behavior, a, b = claim.own["effect"], claim.own["a"], claim.own["b"]
+        found = []
+        for finding in self.effects:
+            sides = [_condition(finding.about[side]) for side in ("a", "b")]
+            if finding.about["behavior"] == behavior and sorted(sides) == sorted((a, b)):
+                found.append((finding, 1.0 if sides == [a, b] else -1.0))
+        return _from_findings(found, f"Δ {behavior} of {a} minus {b}", claim.own["sign"])
+
+    def _dose(self, claim: Claim) -> OwnRuns | None:
+        behavior = claim.own["dose"]
+        found = [(finding, 1.0) for finding in self.doses if finding.about.get("behavior") == behavior]
+        return _from_findings(found, f"Δ {behavior} from the smallest to the largest λ", claim.own["sign"])
+
+    def _rates(self, claim: Claim) -> OwnRuns | None:
+        a, b = (part.strip() for part in claim.own["rates"].split(","))
+        if b != "baseline":
+            raise InputError(f"own rates are compared with the baseline only, not with {b}")
+        found = [
+            (finding, 1.0) for finding in self.stress
+            if "jailbreak" in finding.about["metric"] and _condition(finding.about["stratum"]) == a
+        ]  # fmt: skip
+        return _from_findings(found, f"jailbreak refusal of {a} minus baseline", claim.own["sign"])
+
+    def _benign(self, claim: Claim) -> OwnRuns | None:
+        condition = claim.own["benign"]
+        counts: dict[str, tuple[int, int]] = {}
+        for row in self.wh.rows(read_sql("stress", conditions="1 = 1")):
+            if row["condition"] == condition and row["n_benign"] is not None and row["benign_refused"] is not None:
+                refused, n = counts.get(row["model"], (0, 0))
+                counts[row["model"]] = refused + row["benign_refused"], n + row["n_benign"]
+        if not counts:
+            return None
+        listed = "; ".join(f"{model}: {refused} of {n}" for model, (refused, n) in counts.items())
+        total = sum(refused for refused, _ in counts.values())
+        return OwnRuns(
+            speaks="against" if total else "undecided", same_experiment=False,
+            text=f"Benign prompts refused by this warehouse's own {condition} models: {listed}.",
+            numbers={"refused": float(total), "n": float(sum(n for _, n in counts.values()))},
+        )  # fmt: skip
+
+    @cached_property
+    def grid(self) -> tuple[str, tuple[Arm, ...]]:
+        from analysis.effects import query_of
+
+        options = StudyOptions(split=self.split)
+        query = query_of(options, model=None, behaviors=(), metrics=options.metrics)
+        found = from_runs(self.wh.frame(query.sql, **query.parameters))
+        return ("", ()) if found is None else (found.model, found.arms)
+
+    def _margin(self, claim: Claim) -> OwnRuns | None:
+        """Score (before plus Δ) at γ 0, or Δ at the default margin (`at=default`)."""
+        behavior, sign = claim.own["margin"], claim.own["sign"]
+        model, arms = self.grid
+        default = claim.own.get("at") == "default"
+        arm = one(arms, gamma=0.1 if default else 0.0, weight=0.2, behavior=behavior)
+        if arm is None or arm.values is None or (arm.baseline is None and not default):
+            return None
+        shift = 0.0 if default else arm.baseline or 0.0
+        found = mean_interval([value + shift for value in arm.values.values()])
+        what = f"Δ {behavior} at γ 0.1" if default else f"{behavior} score at γ 0"
+        return _spoken(
+            found.value or 0.0, (found.low, found.high), sign, f"{what} ({model}, {arm.n} seeds)", arm.inputs
+        )
+
+    def _same(self, claim: Claim) -> OwnRuns | None:
+        own = claim.own
+        conditions = Conditions()
+        for column in ("condition", "rho_weight", "margin"):
+            value = own.get(column)
+            if value is not None and not (own.get("condition") == "sft-only" and column != "condition"):
+                conditions.equal(column, value if column == "condition" else float(value))
+        sql = read_sql("claims_same", conditions=conditions)
+        rows = self.wh.rows(
+            sql, kind=own["same"], model=own["model"], behavior=own["behavior"], **conditions.parameters
+        )
+        column = "value" if own.get("quantity") == "after" or own["same"] == "baseline" else "delta"
+        groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for row in rows:
+            if row[column] is not None:
+                groups.setdefault((row["model"], row["experiment"] or ""), []).append(row)
+        if not groups:
+            return None
+        return _same_experiment(claim, groups, column)
+
+    @cached_property
+    def landscape(self) -> Any:
+        """The notes' partition, or None where the warehouse has none of the notes' probes and embedding model."""
+        from analysis.landscape.load import LandscapeOptions, load_landscape
+
+        if not self.wh.rows("SELECT 1 FROM runs WHERE kind = 'landscape' AND state = 'done' LIMIT 1"):
+            return None
+        try:
+            found = load_landscape(self.wh, LandscapeOptions())
+        except InputError:  # other thresholds only
+            return None
+        models = self.wh.rows(
+            "SELECT models.key AS model FROM runs JOIN models ON models.id = runs.model_id WHERE runs.uuid = :run",
+            run=found.main.run,
+        )
+        primary = found.texts[found.texts["variant"] == "primary"]["behavior"].value_counts().to_dict()
+        same = {str(name): float(count) for name, count in primary.items()} == self.notes_probes
+        return found if same and models and EMBEDDING in models[0]["model"].lower() else None
+
+    @cached_property
+    def landscape_rows(self) -> dict[str, dict[Any, Mapping[str, Any]]]:
+        from analysis.landscape import report
+
+        def by_behavior(rows: Sequence[Mapping[str, Any]]) -> dict[Any, Mapping[str, Any]]:
+            return {row["behavior"]: row for row in rows}
+
+        pairs = report.entanglement_table(self.landscape).rows
+        return {
+            "behaviors": by_behavior(report.behavior_table(self.landscape).rows),
+            "scorecard": by_behavior(report.scorecard_table(self.landscape).rows),
+            "pairs": {"~".join(sorted((row["a"], row["b"]))): row for row in pairs},
+        }
+
+    def _landscape(self, claim: Claim) -> OwnRuns | None:
+        if self.landscape is None:
+            return None
+        quantity, behavior = claim.own["landscape"], claim.own.get("behavior", "")
+        places: dict[str, Callable[[], Any]] = {
+            "nodes": lambda: len(self.landscape.texts),
+            "cross": lambda: _cross(self.landscape),
+            "probes": lambda: self.landscape_rows["behaviors"][behavior]["probes"],
+            "isolation": lambda: 100 * self.landscape_rows["behaviors"][behavior]["isolation"],
+            "redundancy": lambda: self.landscape_rows["behaviors"][behavior]["redundancy"],
+            "partners": lambda: self.landscape_rows["scorecard"][behavior]["partners"],
+            "needed": lambda: self.landscape_rows["scorecard"][behavior]["needed"],
+            "entangled": lambda: self.landscape_rows["pairs"]["~".join(sorted(claim.own["pair"].split("~")))]["texts"],
+        }
+        if quantity not in places:
+            raise UnknownNameError("quantity of the landscape", quantity, tuple(places))
+        try:
+            value = float(places[quantity]())
+        except KeyError:  # other probes: not the notes' landscape
+            return None
+        agrees = _agrees(claim, value)
+        return OwnRuns(
+            speaks="for" if agrees else "against", same_experiment=True, numbers={"here": value},
+            runs=(self.landscape.main.run,),
+            text=f"The landscape of the same {sum(self.notes_probes.values()):.0f} probes here gives {value:.4g}.",
+        )  # fmt: skip
+
+
+def _cross(landscape: Any) -> int:
+    from analysis.landscape.tables import cross_clusters
+
+    return len(cross_clusters(landscape.partition(landscape.main)))
+
+
+def _condition(label: str) -> str:
+    """The condition at the beginning of a stratum's label."""
+    return label.replace(",", " ").split(" ", 1)[0]
+
+
+def _agrees(claim: Claim, value: float) -> bool:
+    return abs(value - claim.value) <= (claim.precision or 0.0) / 2 + 1e-9 * max(1.0, abs(claim.value))
+
+
+def _from_findings(found: Sequence[tuple[Finding, float]], what: str, sign: str) -> OwnRuns | None:
+    """For where some finding is supported in the claimed direction and none in the other; against the reverse."""
+    known = [(finding, turn) for finding, turn in found if finding.effect.value is not None]
+    if not known:
+        return None
+    direction = 1.0 if sign == "+" else -1.0
+    decided = {
+        math.copysign(1.0, turn * (finding.effect.value or 0.0)) * direction
+        for finding, turn in known
+        if finding.verdict == "supported"
+    }
+    speaks: Speaks = "undecided" if len(decided) != 1 else "for" if decided == {1.0} else "against"
+    known.sort(key=lambda item: item[0].verdict != "supported")
+    told = []
+    for finding, turn in known[:3]:
+        ends = sorted(turn * end for end in (finding.effect.low, finding.effect.high) if end is not None)
+        span = f" [{ends[0]:+.3g}, {ends[1]:+.3g}]" if len(ends) == 2 else ""
+        p = "" if finding.p_adjusted is None else f", adjusted p {finding.p_adjusted:.2g}"
+        seeds = min((group.n for group in finding.groups), default=0)
+        told.append(
+            f"{turn * (finding.effect.value or 0.0):+.3g}{span}{p} ({finding.about['model']}, {seeds} "
+            f"seeds, {finding.verdict})"
+        )
+    word = {"for": "support it", "against": "contradict it", "undecided": "do not decide it"}[speaks]
+    return OwnRuns(
+        speaks=speaks, same_experiment=False,
+        text=f"This warehouse's own runs {word}, as far as it is about the method: {what} {'; '.join(told)}.",
+        numbers={what: known[0][1] * (known[0][0].effect.value or 0.0)},
+        runs=tuple(run for finding, _ in known[:3] for run in finding.evidence.runs),
+    )  # fmt: skip
+
+
+def _spoken(
+    value: float, ends: tuple[float | None, float | None], sign: str, what: str, runs: tuple[str, ...]
+) -> OwnRuns:
+    """For where the whole interval has the claimed sign, against where it has the other."""
+    low, high = ends
+    positive = sign == "+"
+    speaks: Speaks = "undecided"
+    if low is not None and high is not None and not low <= 0 <= high:
+        speaks = "for" if (low > 0) == positive else "against"
+    word = {"for": "support it", "against": "contradict it", "undecided": "do not decide it"}[speaks]
+    span = f" [{low:+.3g}, {high:+.3g}]" if low is not None and high is not None else ""
+    return OwnRuns(
+        speaks=speaks, same_experiment=False, numbers={what: value}, runs=runs,
+        text=f"This warehouse's own runs {word}, as far as it is about the method: {what} {value:+.4g}{span}.",
+    )  # fmt: skip
+
+
+def _same_experiment(
+    claim: Claim, groups: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]], column: str
+) -> OwnRuns:
+    """Means of the same experiment here, from the series with most runs.
+
+    For where each agrees by rounding or, with enough seeds, by its interval; against where none does.
+    """
+    most = max(len(rows) for rows in groups.values())
+    told, fits, numbers, runs = [], [], {}, []
+    for (model, experiment), rows in groups.items():
+        if len(rows) < most:
+            continue
+        found = mean_interval([float(row[column]) for row in rows])
+        value = found.value or 0.0
+        known = found.low is not None and found.high is not None
+        inside = known and (found.low or 0.0) <= claim.value <= (found.high or 0.0)
+        if _agrees(claim, value) or (inside and most >= SEEDS_NEEDED):
+            fits.append(True)
+        elif most >= SEEDS_NEEDED:
+            fits.append(False)
+        span = f" [{found.low:.4g}, {found.high:.4g}]" if known else ""
+        name = " ".join(filter(None, (model, experiment)))
+        told.append(f"{value:.4g}{span} ({name}, {len(rows)} {'run' if len(rows) == 1 else 'runs'})")
+        numbers[f"mean here, {name}"] = value
+        runs += [row["run"] for row in rows]
+    speaks: Speaks = "undecided"
+    if fits and len(set(fits)) == 1:
+        speaks = "for" if fits[0] else "against"
+    return OwnRuns(
+        speaks=speaks, same_experiment=True, numbers=numbers, runs=tuple(runs),
+        text=f"Runs of the same experiment in this warehouse give {'; '.join(told)}.",
+    )  # fmt: skip

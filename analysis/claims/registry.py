@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rhodb.errors import UnknownNameError
 
@@ -21,8 +21,8 @@ CHECKERS: Final[dict[str, tuple[str, str]]] = {
     "rank-step": (f"{_HERE}.figures:rank_step", "Whether Spearman's rho of n values without ties can be this."),
     "cohens-d": (f"{_HERE}.effects:cohens_d", "Cohen's d from means, SDs and n."),
     "student-p": (f"{_HERE}.effects:student_p", "Student's p from means, SDs and n."),
-    "largest-p": (f"{_HERE}.effects:largest_p", "The largest p of several comparisons, by Student, Welch and permutation."),
-    "contrastive-texts": (f"{_HERE}.training:contrastive_texts", "Texts with a cross-entropy loss in contrastive-only."),
+    "largest-p": (f"{_HERE}.effects:largest_p", "The largest p of several comparisons, by three tests."),
+    "contrastive-texts": (f"{_HERE}.training:contrastive_texts", "Texts with an SFT loss in contrastive-only."),
     "hinge": (f"{_HERE}.training:hinge", "Numerical gradient of the hinge at a separation."),
     "hinge-end": (f"{_HERE}.training:hinge_end", "Separation at which the hinge's gradient vanishes."),
     "pool-share": (f"{_HERE}.training:pool_share", "Share of a behavior in uniform draws from the pool of pairs."),
@@ -36,7 +36,7 @@ CHECKERS: Final[dict[str, tuple[str, str]]] = {
     "phase-surface": (f"{_HERE}.margin:phase_surface", "A property of the phase diagram's fitted surface."),
     "score-without-margin": (f"{_HERE}.margin:score_without_margin", "The score itself, before plus Δ, at γ 0."),
     "swing": (f"{_HERE}.amplification:swing", "Change between two margins, from seeds."),
-    "swing-ratio": (f"{_HERE}.amplification:swing_ratio", "Ratio of two behaviors' swings, from seeds, with Fieller's set."),
+    "swing-ratio": (f"{_HERE}.amplification:swing_ratio", "Ratio of two swings, from seeds, with Fieller's set."),
     "amplification": (f"{_HERE}.amplification:nonlinear", "Ratio of A(ρ) at two baselines."),
     "ushape": (f"{_HERE}.ushape:fitted", "A parameter or the optimum of the variance fit."),
     "ushape-assumed": (f"{_HERE}.ushape:assumed", "A quantile of λ* under the noise assumed for the parameters."),
@@ -57,7 +57,7 @@ CHECKERS: Final[dict[str, tuple[str, str]]] = {
     "coupling-change": (f"{_HERE}.patterns:coupling_change", "p of the difference between two correlations."),
     "spread-ratio": (f"{_HERE}.patterns:spread_ratio", "Ratio of two behaviors' SDs at one dose and margin."),
     "arm-sd": (f"{_HERE}.patterns:arm_sd", "SD of a published cell."),
-    "distance": (f"{_HERE}.patterns:distance", "Distance of two conditions in the published dimensions: a lower bound."),
+    "distance": (f"{_HERE}.patterns:distance", "Distance of two conditions in what is published: a lower bound."),
     "explained": (f"{_HERE}.patterns:explained", "Variance that two components explain of the conditions' means."),
     "z-score": (f"{_HERE}.patterns:z_score", "z of a value against the published mean and SD of its dose."),
     "swapped": (f"{_HERE}.patterns:swapped", "Share of pairs swapped for a seed by the origin's generator."),
@@ -65,8 +65,8 @@ CHECKERS: Final[dict[str, tuple[str, str]]] = {
     "needed-probes": (f"{_HERE}.landscape:needed_probes", "Probes to add until redundancy is below a goal."),
     "partners": (f"{_HERE}.landscape:partners", "Behaviors that share a cluster with this one."),
     "rate": (f"{_HERE}.stress:rate", "A rate, from its counts."),
-    "sql": ("analysis.claims.own:sql", "A SELECT over this warehouse that returns one number."),
-    "study": ("analysis.claims.own:study", "A quantity or finding of a study over this warehouse."),
+    "sql": (f"{_HERE}.warehouse:sql", "A SELECT over this warehouse that returns one number."),
+    "study": (f"{_HERE}.warehouse:study", "A quantity or finding of a study over this warehouse."),
 }  # fmt: skip
 
 CHALLENGES: Final[dict[str, tuple[str, str]]] = {
@@ -102,19 +102,16 @@ Challenger = Callable[["Inputs", "Claim"], "Challenge"]
 
 def load_checker(name: str) -> Checker:
     """The checker called `name`. Raises UnknownNameError, which lists the choices."""
-    found: Checker = _load("checker", name, CHECKERS)
-    return found
+    return _load("checker", name, CHECKERS)  # type: ignore[no-any-return]
 
 
 def load_challenge(name: str) -> Challenger:
     """The challenge called `name`. Raises UnknownNameError, which lists the choices."""
-    found: Challenger = _load("challenge", name, CHALLENGES)
-    return found
+    return _load("challenge", name, CHALLENGES)  # type: ignore[no-any-return]
 
 
-def _load(what: str, name: str, table: dict[str, tuple[str, str]]) -> Callable[..., object]:
+def _load(what: str, name: str, table: dict[str, tuple[str, str]]) -> Any:
     if name not in table:
         raise UnknownNameError(what, name, tuple(table))
     module, _, attribute = table[name][0].partition(":")
-    loaded: Callable[..., object] = getattr(importlib.import_module(module), attribute)
-    return loaded
+    return getattr(importlib.import_module(module), attribute)

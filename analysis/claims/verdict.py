@@ -8,9 +8,10 @@ from analysis.claims.claim import Claim, read_claims
 from analysis.claims.expression import MissingInputError
 from analysis.claims.inputs import Inputs
 from analysis.claims.outcome import Challenge, Check, Kind, OwnRuns, Verdict
+from analysis.claims.own import Own
 from analysis.claims.registry import load_challenge, load_checker
+from analysis.query import read_sql
 from rhodb.errors import InputError
-from rhodb.published import COLUMNS as PUBLISHED
 from rhodb.published import PublishedValue, read_folder
 
 if TYPE_CHECKING:
@@ -26,28 +27,29 @@ def verify(wh: "Warehouse | None" = None, claims: Sequence[Claim] | None = None)
     its own runs then cannot be checked. Raises InputError for a claim that cannot even be attempted.
     """
     claims = read_claims() if claims is None else tuple(claims)
-    inputs = Inputs(_published(wh))
-    return tuple(judge(inputs, claim, wh) for claim in claims)
+    inputs = Inputs(published_values(wh), wh)
+    own = None if wh is None else Own(wh, inputs.landscape_probes())
+    return tuple(judge(inputs, claim, own) for claim in claims)
 
 
-def _published(wh: "Warehouse | None") -> list[PublishedValue]:
+def published_values(wh: "Warehouse | None") -> list[PublishedValue]:
     """Shipped figures, then those that only the warehouse holds."""
     values = {value.key: value for value in read_folder()}
     if wh is not None:
-        for row in wh.rows(f"SELECT {', '.join(PUBLISHED)} FROM published_values ORDER BY source, key"):
+        for row in wh.rows(read_sql("published_values", conditions="1 = 1")):
             values.setdefault(row["key"], PublishedValue(**row))
     return list(values.values())
 
 
-def judge(inputs: Inputs, claim: Claim, wh: "Warehouse | None" = None) -> Verdict:
+def judge(inputs: Inputs, claim: Claim, own: Own | None = None) -> Verdict:
     """The verdict on one claim. Raises InputError naming the claim."""
     try:
         check = _checked(inputs, claim)
         challenges = [_challenged(inputs, claim, name) for name in claim.challenges]
-        own = None
+        said = own.about(claim) if own is not None and claim.own else None
     except InputError as error:
         raise InputError(f"claim {claim.id}: {error}") from error
-    return compose(claim, check, challenges, own)
+    return compose(claim, check, challenges, said)
 
 
 def _checked(inputs: Inputs, claim: Claim) -> Check:
@@ -67,8 +69,9 @@ def _challenged(inputs: Inputs, claim: Claim, name: str) -> Challenge:
 def agreement(claim: Claim, check: Check) -> Agreement | None:
     """How a recomputed value stands to the printed one; None where there is no value.
 
-    Reproduced: it rounds to the printed figure (or obeys the printed bound). Up to rounding: it does not, but
-    the rounding of the inputs leaves that open, or it is off by at most one unit of the last of two digits or more.
+    Reproduced: it rounds to the printed figure (or obeys the printed bound). Up to rounding: it does not, but the
+    error of the inputs leaves that open, or it is off by at most one unit of the last of two digits or more
+    (never for counts).
     """
     if check.value is None:
         return "inconsistent" if check.impossible else None
@@ -77,13 +80,15 @@ def agreement(claim: Claim, check: Check) -> Agreement | None:
     if claim.relation != "=":
         if _holds(claim.relation, check.value, claim.value):
             return "reproduced"
-        return "up to rounding" if any(_holds(claim.relation, end, claim.value) for end in (low, high)) else "inconsistent"
+        return (
+            "up to rounding" if any(_holds(claim.relation, end, claim.value) for end in (low, high)) else "inconsistent"
+        )
     slack = 1e-9 * max(1.0, abs(claim.value))
     half = (claim.precision or 0.0) / 2
     miss = abs(check.value - claim.value)
     if miss <= half + slack:
         return "reproduced"
-    last_digit = miss <= 2 * half + slack and abs(claim.value) >= 20 * half
+    last_digit = half < 0.5 and abs(claim.value) >= 20 * half and miss <= 2 * half + slack
     if low - half - slack <= claim.value <= high + half + slack or last_digit:
         return "up to rounding"
     return "inconsistent"
@@ -135,20 +140,30 @@ def _sentence(
     claim: Claim, check: Check, found: Agreement | None, failed: Sequence[Challenge], own: OwnRuns | None
 ) -> str:
     parts = []
-    span = ""
-    if check.low is not None and check.high is not None and check.high - check.low > 1e-12:
-        span = f" (inputs' rounding: {number(check.low)} to {number(check.high)})"
     if check.value is not None:
-        verb = {"reproduced": "agrees with", "up to rounding": "is not, but within rounding may be,",
-                "inconsistent": "is not"}[found or "inconsistent"]  # fmt: skip
-        parts.append(f"Recomputed {number(check.value)}{span}, which {verb} the printed {claim.printed}.")
+        parts.append(_recomputed(claim, check, found))
     elif check.impossible:
         parts.append(check.impossible)
     else:
         parts.append(f"Not recomputable from what is public: it takes {check.needs}.")
     parts += [challenge.text for challenge in failed]
-    if found == "inconsistent":
+    if found == "inconsistent" and check.value is not None:
         parts += check.remarks[:2]
     if own is not None:
         parts.append(own.text)
     return " ".join(parts)
+
+
+def _recomputed(claim: Claim, check: Check, found: Agreement | None) -> str:
+    """The recomputed value beside the printed one."""
+    value = number(check.value or 0.0)
+    span = ""
+    if check.low is not None and check.high is not None and check.high - check.low > 1e-12:
+        span = f" ({number(check.low)} to {number(check.high)} with the rounding or sampling error of its inputs)"
+    if claim.relation != "=":
+        holds = {"reproduced": "holds", "up to rounding": "may hold within rounding"}.get(found or "", "does not hold")
+        return f"{claim.printed} is claimed; it is {value}{span}: that {holds}."
+    if found == "reproduced":
+        return f"Recomputed {value}, printed {claim.printed}."
+    tail = "rounding or sampling explains the difference" if found == "up to rounding" else "they disagree"
+    return f"Recomputed {value}{span}, printed {claim.printed}: {tail}."

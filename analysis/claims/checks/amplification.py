@@ -41,13 +41,18 @@ def swing_ratio(inputs: Inputs, claim: Claim) -> Check:
     assert found is not None and found.ratio.value is not None, "both arms are published"
     ratio, printed = found.ratio, _result(inputs).rounded
     p = found.test_of_second.p or 1.0
-    ends = f"outside ({ratio.low:.0f}, {ratio.high:.0f})" if ratio.kind == "unbounded" and ratio.low and ratio.high else ratio.kind
+    ends = (
+        f"outside ({ratio.low:.0f}, {ratio.high:.0f})"
+        if ratio.kind == "unbounded" and ratio.low and ratio.high
+        else ratio.kind
+    )
     return Check(
         value=ratio.value, method=ratio.method, reference="Fieller 1954",
         numbers={"swing above": found.first[0], "swing below": found.second[0], "p of the swing below": p,
                  "ratio of the printed swings": printed.ratio if printed else math.nan},
         remarks=(
-            f"The swing below the line is {found.second[0]:.5f} and cannot be told from zero (p {p:.2f}): Fieller's 95 % "
+            f"The swing below the line is {found.second[0]:.5f} and cannot be told from zero (p "
+            f"{p:.2f}): Fieller's 95 % "
             f"set of the ratio is {ends}.",
             *(
                 (f"The printed swings give {printed.ratio:.1f}, and their rounding leaves {printed.low:.0f} to "

@@ -66,7 +66,8 @@ def linear_r2(inputs: Inputs, claim: Claim) -> Check:
     steps = _segments(x, y)
     return Check(
         value=straight - root, inputs=keys, method="R² of Δ on λ minus R² of Δ on sqrt(λ)",
-        numbers={"R² of λ": straight, "R² of sqrt(λ)": root, "first slope": float(steps[0]), "last slope": float(steps[-1])},
+        numbers={"R² of λ": straight, "R² of sqrt(λ)": root, "first slope": float(steps[0]),
+                 "last slope": float(steps[-1])},
         remarks=(
             f"A line in λ has R² {straight:.3f}, one in sqrt(λ) {root:.3f}; the slope falls from {steps[0]:.2f} to "
             f"{steps[-1]:.2f}.",
@@ -117,7 +118,7 @@ def ratio_deviation(inputs: Inputs, claim: Claim) -> Check:
     ends = sorted(abs(end - 1) for end in (low, high))
     listed = ", ".join(f"{name} {ratio[1]:.3f}" for name, ratio in found.items())
     return Check(
-        value=abs(value - 1), low=ends[0], high=ends[1], inputs=keys, method="largest deviation of a ratio of slopes from 1",
+        value=abs(value - 1), low=ends[0], high=ends[1], inputs=keys, method="largest deviation of a ratio from 1",
         numbers={name: ratio[1] for name, ratio in found.items()},
         remarks=(f"Ratios: {listed}; the farthest from 1 is {worst}. No slope was printed with an error.",),
     )  # fmt: skip
@@ -132,7 +133,7 @@ def closest_ratio(inputs: Inputs, claim: Claim) -> Check:
     return Check(
         value=float(len(closer)), method="printed ratios by their distance from 1",
         inputs=(*keys, *(f"slope/ratio/{name}" for name in printed)), numbers=printed,
-        remarks=tuple(f"As printed, {name} is closer to 1: {printed[name]:g} against {printed[one]:g}." for name in closer),
+        remarks=tuple(f"{name} is closer to 1: {printed[name]:g} against {printed[one]:g}." for name in closer),
     )  # fmt: skip
 
 
@@ -150,20 +151,21 @@ def seed_pattern(inputs: Inputs, claim: Claim) -> Check:
     steps = np.diff(table, axis=1)
     rising = (steps >= 0).all(axis=1)
     dip = (steps[:, 0] < 0) & (steps[:, 1] > 0)
-    later = (steps[:, 1] < 0)
+    later = steps[:, 1] < 0
     chosen = {"monotone": rising, "non-monotone": ~rising, "dip": dip}[params.text(claim, "pattern")]
     return Check(
         value=float(chosen.sum()), inputs=keys, method="signs of the steps from dose to dose",
-        numbers={"monotone": float(rising.sum()), "first step down": float(dip.sum()), "second step down": float(later.sum())},
+        numbers={"monotone": float(rising.sum()), "dips": float(dip.sum()), "second step down": float(later.sum())},
         remarks=(
-            f"First step down, second up: seeds {_listed(seeds, dip)}; second step down: seeds {_listed(seeds, later)}; "
+            f"First step down, second up: seeds {_listed(seeds, dip)}; second step down: seeds "
+            f"{_listed(seeds, later)}; "
             f"monotone: seeds {_listed(seeds, rising)}.",
         ),
     )  # fmt: skip
 
 
-def _listed(seeds: list[int], chosen: "np.typing.NDArray[np.bool_]") -> str:
-    return ", ".join(str(seed) for seed, yes in zip(seeds, chosen, strict=True) if yes) or "none"
+def _listed(seeds: list[int], chosen: "np.typing.ArrayLike") -> str:
+    return ", ".join(str(seed) for seed, yes in zip(seeds, np.atleast_1d(chosen), strict=True) if yes) or "none"
 
 
 def regression(inputs: Inputs, claim: Claim) -> Challenge:
@@ -183,7 +185,8 @@ def regression(inputs: Inputs, claim: Claim) -> Challenge:
         fails=p > 0.05,
         text=(
             f"Nothing is shared that could regress: over the doses a seed explains nothing (F {f:.2f}, p {p:.2f}, ICC "
-            f"{icc:.3f}). Start and change correlate by {seen:.2f}; runs independent of each other would give {alone:.2f}."
+            f"{icc:.3f}). Start and change correlate by {seen:.2f}; runs independent of each other "
+            f"would give {alone:.2f}."
         ),
         numbers={"F of seeds": f, "p of seeds": p, "ICC": icc, "correlation": seen, "if independent": float(alone)},
         inputs=keys,

@@ -15,7 +15,9 @@ from analysis.stats.permutation import two_sample_floor
 _REFERENCE = "Cohen 1988; Hedges 1981; Welch 1947; Pitman 1937"
 
 
-def _groups(inputs: Inputs, claim: Claim, comparison: str | None = None) -> tuple[list[float], list[float], int, tuple[str, ...]]:
+def _groups(
+    inputs: Inputs, claim: Claim, comparison: str | None = None
+) -> tuple[list[float], list[float], int, tuple[str, ...]]:
     """Means and SDs (a, sd a, b, sd b), halves of their last digits, n, keys."""
     names = params.names(claim, "of") if comparison is None else [part.strip() for part in comparison.split("-vs-")]
     figures = [inputs.figure(f"{name}/{part}") for name in names for part in ("mean", "sd")]
@@ -47,7 +49,12 @@ def cohens_d(inputs: Inputs, claim: Claim) -> Check:
     values, halves, n, keys = _groups(inputs, claim)
     low, d, high = rounding_range(lambda x: d_of(list(x)), values, halves)
     g = hedges_g_from_d(claim.value, n, n)
-    numbers = {"Hedges' g of the printed d": g.value or 0.0, "g low": g.low or 0.0, "g high": g.high or 0.0, "n": float(n)}
+    numbers = {
+        "Hedges' g of the printed d": g.value or 0.0,
+        "g low": g.low or 0.0,
+        "g high": g.high or 0.0,
+        "n": float(n),
+    }
     return Check(
         value=d, low=low, high=high, inputs=keys, numbers=numbers, method="difference over pooled SD, equal n",
         remarks=(f"With {n} seeds a group Hedges' g is {g.value:.3g} [{g.low:.3g}, {g.high:.3g}] (95 %).",),
@@ -87,9 +94,10 @@ def largest_p(inputs: Inputs, claim: Claim) -> Check:
     formulas = {name: p for name, p in found.items() if "exact" not in name}
     largest = max(formulas, key=lambda name: formulas[name])
     return Check(
-        value=found[worst], numbers=found, inputs=tuple(dict.fromkeys(keys)), method="all three tests of every comparison",
+        value=found[worst], numbers=found, inputs=tuple(dict.fromkeys(keys)), method="all tests of every comparison",
         remarks=(
-            f"Largest p of a formula: {found[largest]:.2g} ({largest}); of an exact test: {found[worst]:.2g} ({worst}).",
+            f"Largest p of a formula: {found[largest]:.2g} ({largest}); of an exact test: "
+            f"{found[worst]:.2g} ({worst}).",
         ),
         reference=_REFERENCE,
     )  # fmt: skip
@@ -101,7 +109,7 @@ def exact_floor(inputs: Inputs, claim: Claim) -> Challenge:
     floor = two_sample_floor(n, n)
     return Challenge(
         fails=False,
-        text=f"An exact test of {n} against {n} seeds cannot go below p {floor:.2g}; anything less leans on normal data.",
+        text=f"An exact test of {n} against {n} seeds cannot go below p {floor:.2g}; less leans on normal data.",
         numbers={"smallest exact p": floor},
     )
 

@@ -83,7 +83,7 @@ def grim(inputs: Inputs, claim: Claim) -> Check:
     fits = abs(share - claim.value) <= (claim.precision or 0.0) / 2 * (1 + 1e-9) + 1e-12
     return Check(
         value=None, needs=params.text(claim, "needs"), numbers={"k": float(k), "n": float(n), "k/n": share},
-        impossible="" if fits else f"No count out of {n} rounds to {claim.printed}: the nearest is {k}/{n} = {share:.4g}.",
+        impossible="" if fits else f"No count out of {n} rounds to {claim.printed}; {k}/{n} is {share:.4g}.",
         remarks=(f"{k} of {n} rounds to it.",) if fits else (), inputs=total.keys, method="counts out of n",
         reference=GRIM,
     )  # fmt: skip
@@ -97,7 +97,7 @@ def rank_step(inputs: Inputs, claim: Claim) -> Check:
     fits = abs(nearest - claim.value) <= (claim.precision or 0.0) / 2 + 1e-9
     return Check(
         value=None, needs=params.text(claim, "needs"), numbers={"step": step, "nearest": nearest},
-        impossible="" if fits else f"{n} values without ties cannot give {claim.printed}: the nearest is {nearest:.4g}.",
+        impossible="" if fits else f"{n} values without ties cannot give {claim.printed}, but {nearest:.4g}.",
         remarks=(f"Attainable with {n} values: rho moves in steps of {step:.3g}.",) if fits else (),
         method="attainable rank correlations",
     )  # fmt: skip

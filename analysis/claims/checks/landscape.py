@@ -18,6 +18,13 @@ def partners(inputs: Inputs, claim: Claim) -> Check:
     return Check(value=float(len(own)), inputs=tuple(own), method="pairs in the list of entangled behaviors")
 
 
+def _needed(redundant: int, clustered: float, goal: float) -> int:
+    """As in `analysis.landscape.tables`: nothing where the goal is reached, else until redundancy is below it."""
+    if redundant <= goal * clustered + 1e-9:
+        return 0
+    return math.floor(redundant / goal - clustered + 1e-9) + 1
+
+
 def needed_probes(inputs: Inputs, claim: Claim) -> Check:
     """Probes to add, all in cross-behavior clusters, until redundancy (share of *clustered* probes) is below `goal`."""
     behavior, goal = params.text(claim, "behavior"), params.number(claim, "goal")
@@ -26,14 +33,15 @@ def needed_probes(inputs: Inputs, claim: Claim) -> Check:
     counts = [math.ceil((redundancy.value - redundancy.half) * clustered - 1e-9),
               round(redundancy.value * clustered),
               math.floor((redundancy.value + redundancy.half) * clustered + 1e-9)]  # fmt: skip
-    low, value, high = (max(0, math.floor(k / goal - clustered + 1e-9) + 1) for k in counts)
+    low, value, high = (_needed(k, clustered, goal) for k in counts)
     of_all = max(0, math.ceil(redundancy.value * probes / goal - probes - 1e-9))
     return Check(
-        value=float(value), low=float(low), high=float(high), method="k / goal - clustered, rounded up to be below the goal",
+        value=float(value), low=float(low), high=float(high), method="k / goal - clustered, rounded up",
         inputs=(f"landscape/{behavior}/clustered", redundancy.key, f"landscape/{behavior}/probes"),
         numbers={"redundant": float(counts[1]), "clustered": clustered, "if all probes counted": float(of_all)},
         remarks=(
-            f"{counts[1]} of {clustered:g} clustered probes are redundant; {of_all} comes from applying the share to all "
+            f"{counts[1]} of {clustered:g} clustered probes are redundant; {of_all} comes from "
+            "applying the share to all "
             f"{probes:g} probes, which the definition leaves out.",
         ),
     )  # fmt: skip

@@ -33,7 +33,9 @@ def point(inputs: Inputs, claim: Claim) -> Check:
     if sound is not None:
         found = fieller_set(sound, level=0.95, welch=True)
         numbers |= {"γ* from seeds": sound.point, "low": found.low or math.nan, "high": found.high or math.nan}
-        remarks.append(f"From seeds, with standard errors: {sound.point:.5f} [{found.low:.4f}, {found.high:.4f}] (95 %).")
+        remarks.append(
+            f"From seeds, with standard errors: {sound.point:.5f} [{found.low:.4f}, {found.high:.4f}] (95 %)."
+        )
     return Check(
         value=case.point, method="zero of the line through both arms", inputs=case.inputs, numbers=numbers,
         remarks=tuple(remarks), reference="Fieller 1954",
@@ -164,12 +166,13 @@ def score_without_margin(inputs: Inputs, claim: Claim) -> Check:
     p = 1.0 if test.p is None else test.p
     score = inputs.value(f"baseline/{behavior}") + arm.mean
     return Check(
-        value=score, inputs=(f"baseline/{behavior}", *arm.inputs, *plain.inputs), method="baseline plus mean Δ over seeds",
+        value=score, inputs=(f"baseline/{behavior}", *arm.inputs, *plain.inputs), method="baseline plus mean Δ",
         numbers={"Δ at γ 0": arm.mean, "Δ without contrastive loss": plain.mean,
                  "difference": arm.mean - plain.mean, "Welch p": p},
         remarks=(
             f"The score stays {'positive' if score > 0 else 'negative'}: {score:+.4f}. Δ at γ 0 ({arm.mean:+.4f}) is "
-            f"{abs(arm.mean - plain.mean):.4f} from that without any contrastive loss ({plain.mean:+.4f}), Welch p {p:.2f}.",
+            f"{abs(arm.mean - plain.mean):.4f} from that without any contrastive loss "
+            f"({plain.mean:+.4f}), Welch p {p:.2f}.",
         ),
     )  # fmt: skip
 
@@ -182,7 +185,7 @@ def unused_inputs(inputs: Inputs, claim: Claim) -> Challenge:
     listed = ", ".join(f"{name} {share:.3f}" for name, share in zip(sobol.inputs, sobol.first, strict=True))
     return Challenge(
         fails=bool(idle),
-        text=f"Of the inputs that are varied {len(idle)} ({', '.join(idle)}) do not move γ* at all (Sobol S1: {listed}).",
+        text=f"Of the varied inputs {len(idle)} ({', '.join(idle)}) do not move γ* at all (Sobol S1: {listed}).",
         numbers={f"S1 of {name}": share for name, share in zip(sobol.inputs, sobol.first, strict=True)},
     )
 
@@ -202,7 +205,8 @@ def one_scale(inputs: Inputs, claim: Claim) -> Challenge:
     return Challenge(
         fails=max(reach.values()) > 1.1 * min(reach.values()) or dropped[worst] > 0,
         text=(
-            f"Inputs were varied over unequal ranges ({spans}), and {100 * dropped[worst]:.0f} % of the grid of {worst} "
+            f"Inputs were varied over unequal ranges ({spans}), and {100 * dropped[worst]:.0f} % of "
+            f"the grid of {worst} "
             f"was dropped. On one scale d0 carries {100 * shares['d0']:.0f} % and d1 {100 * shares['d1']:.0f} % of the "
             f"variance; with the curve's shape unknown the shape carries {100 * form['exponent']:.0f} %."
         ),
@@ -216,7 +220,7 @@ def one_scale(inputs: Inputs, claim: Claim) -> Challenge:
 
 
 def inside_data(inputs: Inputs, claim: Claim) -> Challenge:
-    """How much of the phase diagram lies outside the measured margins and doses, and how far the surface misses cells."""
+    """How much of the phase diagram lies outside the data, and how far the surface misses measured cells."""
     surface = _surface(inputs, claim)
     extent = inputs.gamma.inputs.extent
     measured = max(cell.gamma for cell in surface.cells), max(cell.weight for cell in surface.cells)
@@ -229,9 +233,11 @@ def inside_data(inputs: Inputs, claim: Claim) -> Challenge:
     return Challenge(
         fails=outside > 0.1,
         text=(
-            f"{100 * outside:.0f} % of the rectangle is extrapolated beyond γ {measured[0]:g} and λ {measured[1]:g}, three "
+            f"{100 * outside:.0f} % of the rectangle is extrapolated beyond γ {measured[0]:g} and λ "
+            f"{measured[1]:g}, three "
             f"coefficients rest on {len(misses)} cells and miss the one at γ {cell.gamma:g}, λ {cell.weight:g} by "
-            f"{misses[worst]:+.3f}, and SDs over seeds differ {largest_sd / smallest_sd:.0f}-fold between the behaviors."
+            f"{misses[worst]:+.3f}, and SDs over seeds differ {largest_sd / smallest_sd:.0f}-fold "
+            "between the behaviors."
         ),
         numbers={"share extrapolated": outside, "largest miss": float(misses[worst]),
                  "largest SD over smallest": largest_sd / smallest_sd},

@@ -1,4 +1,4 @@
-"""The anomaly patterns: rank correlations of five seeds, pooled spreads, distances, residuals, degenerate statistics."""
+"""The anomaly patterns: rank correlations of five seeds, pooled spreads, distances, residuals, empty statistics."""
 
 import math
 import random
@@ -47,9 +47,11 @@ def spearman_p(inputs: Inputs, claim: Claim) -> Check:
     p, floor = float((null >= abs(rho) - 1e-9).mean()), float((null >= 1 - 1e-9).mean())
     approximation = _t_approximation(rho, n)
     return Check(
-        value=p, method=f"all {null.size} orders of {n} values", numbers={"t approximation": approximation, "smallest p": floor},
+        value=p, method=f"all {null.size} orders of {n} values",
+        numbers={"t approximation": approximation, "smallest p": floor},
         remarks=(
-            f"The exact p of |ρ| >= {abs(rho):g} is {p:.4f}; {approximation:.3f} is the t approximation, which does not hold "
+            f"The exact p of |ρ| >= {abs(rho):g} is {p:.4f}; {approximation:.3f} is the t "
+            "approximation, which does not hold "
             f"for {n} values (the smallest exact p is {floor:.4f}).",
         ),
         reference="Pitman 1937; Best & Roberts 1975",
@@ -57,7 +59,7 @@ def spearman_p(inputs: Inputs, claim: Claim) -> Check:
 
 
 def coupling_change(inputs: Inputs, claim: Claim) -> Check:
-    """p of the difference of two rank correlations `first`, `second` of `n` values each: Fisher's z, variance 1.06/(n-3)."""
+    """p of `first` minus `second`, rank correlations of `n` values each: Fisher's z, variance 1.06 / (n - 3)."""
     first, second = params.number(claim, "first"), params.number(claim, "second")
     n = params.whole(claim, "n")
     z = (math.atanh(first) - math.atanh(second)) / math.sqrt(2 * 1.06 / (n - 3))
@@ -90,7 +92,7 @@ def looks(inputs: Inputs, claim: Claim) -> Challenge:
 
 
 def spread_ratio(inputs: Inputs, claim: Claim) -> Check:
-    """SD of the first of `behaviors` over that of the second at `weight`, margins kept apart; and with margins pooled."""
+    """SD of the first of `behaviors` over that of the second at `weight`, margins apart; and pooled."""
     names, weight = params.names(claim, "behaviors"), params.number(claim, "weight")
     gamma = inputs.value("operating/gamma")
     arms = [inputs.arm("sweep", gamma, weight, name) for name in names]
@@ -103,11 +105,15 @@ def spread_ratio(inputs: Inputs, claim: Claim) -> Check:
     return Check(
         value=value, low=low, high=high, inputs=tuple(key for arm in (*arms, *zero) for key in arm.inputs),
         method="SDs over seeds at one margin",
-        numbers={"pooled over γ 0 and 0.1": pooled[0] / pooled[1], f"SD of {names[0]}": sds[0], f"SD of {names[1]}": sds[1],
-                 f"pooled SD of {names[0]}": pooled[0], f"pooled SD of {names[1]}": pooled[1], "variance ratio": value**2},
+        numbers={"pooled over γ 0 and 0.1": pooled[0] / pooled[1],
+                 f"SD of {names[0]}": sds[0], f"SD of {names[1]}": sds[1],
+                 f"pooled SD of {names[0]}": pooled[0], f"pooled SD of {names[1]}": pooled[1],
+                 "variance ratio": value**2},
         remarks=(
-            f"Within γ {gamma:g} the SDs are {sds[0]:.4f} and {sds[1]:.5f}, ratio {value:.1f}; pooled with the runs at γ 0, "
-            f"whose mean differs, {pooled[0]:.4f} and {pooled[1]:.5f}, ratio {pooled[0] / pooled[1]:.1f}. Both are ratios "
+            f"Within γ {gamma:g} the SDs are {sds[0]:.4f} and {sds[1]:.5f}, ratio {value:.1f}; pooled "
+            "with the runs at γ 0, "
+            f"whose mean differs, {pooled[0]:.4f} and {pooled[1]:.5f}, ratio "
+            f"{pooled[0] / pooled[1]:.1f}. Both are ratios "
             f"of SDs; of variances it is {value**2:.0f}.",
         ),
     )  # fmt: skip
@@ -162,14 +168,14 @@ def distance(inputs: Inputs, claim: Claim) -> Check:
 
 def explained(inputs: Inputs, claim: Claim) -> Check:
     """Variance of the conditions' means that two components explain; that of the runs was not published."""
-    centres, behaviors, keys = _centroids(inputs, params.names(claim, "conditions"))
+    centres, _behaviors, keys = _centroids(inputs, params.names(claim, "conditions"))
     table = np.array(centres)
     squares = np.linalg.svd(table - table.mean(axis=0), compute_uv=False) ** 2
     share = 100 * float(squares[:2].sum() / squares.sum())
     return Check(
         value=None, needs=params.text(claim, "needs"), inputs=keys, method="principal components of the means",
         numbers={"two components of the means, %": share},
-        remarks=(f"Of the four means two components explain {share:.2f} %: four points have three dimensions at most.",),
+        remarks=(f"Of the four means two components explain {share:.2f} %: four points span three dimensions.",),
     )  # fmt: skip
 
 
@@ -188,7 +194,8 @@ def unscaled(inputs: Inputs, claim: Claim) -> Challenge:
     return Challenge(
         fails=share > 0.95,
         text=(
-            f"Unscaled, {top[0]} and {top[1]} hold {100 * share:.1f} % of the variance. In SDs over seeds contrastive-only "
+            f"Unscaled, {top[0]} and {top[1]} hold {100 * share:.1f} % of the variance. In SDs over "
+            "seeds contrastive-only "
             f"lies {apart['toxicity']:+.1f} (toxicity) and {apart['bias']:+.1f} (bias) from rho-guided: not the same."
         ),
         numbers={"share of the two largest": float(share), **{f"{b} in SD": x for b, x in apart.items()}}, inputs=keys,
@@ -198,13 +205,24 @@ def unscaled(inputs: Inputs, claim: Claim) -> Challenge:
 def z_score(inputs: Inputs, claim: Claim) -> Check:
     """(value - mean) / SD of the published extreme of `behavior` at λ `weight`."""
     behavior, weight = params.text(claim, "behavior"), params.number(claim, "weight")
-    arm, extreme = inputs.arm("sweep", inputs.value("operating/gamma"), weight, behavior), inputs.figure(f"extreme/{behavior}")
+    arm, extreme = (
+        inputs.arm("sweep", inputs.value("operating/gamma"), weight, behavior),
+        inputs.figure(f"extreme/{behavior}"),
+    )
     growth = math.sqrt(arm.n / (arm.n - 1))
     half = max(inputs.figures[key].half for key in arm.inputs)
     low, value, high = rounding_range(
-        lambda x: (x[0] - x[1]) / x[2], [extreme.value, arm.mean, arm.sd or math.nan], [extreme.half, half, half * growth]
+        lambda x: (x[0] - x[1]) / x[2],
+        [extreme.value, arm.mean, arm.sd or math.nan],
+        [extreme.half, half, half * growth],
     )
-    return Check(value=value, low=low, high=high, inputs=(extreme.key, *arm.inputs), method="distance from the mean in SDs (n - 1)")
+    return Check(
+        value=value,
+        low=low,
+        high=high,
+        inputs=(extreme.key, *arm.inputs),
+        method="distance from the mean in SDs (n - 1)",
+    )
 
 
 def z_bound(inputs: Inputs, claim: Claim) -> Challenge:
@@ -229,7 +247,9 @@ def swapped(inputs: Inputs, claim: Claim) -> Check:
     count = int(inputs.value("training/pairs_per_step"))
     found = swaps(params.whole(claim, "seed"), count)
     return Check(
-        value=sum(found) / count, method="random.Random(seed), made anew at every step", inputs=("training/pairs_per_step",)
+        value=sum(found) / count,
+        method="random.Random(seed), made anew at every step",
+        inputs=("training/pairs_per_step",),
     )
 
 
@@ -245,11 +265,16 @@ def shuffles(inputs: Inputs, claim: Claim) -> Challenge:
     return Challenge(
         fails=len(set(found.values())) > 1,
         text=(
-            f"The generator is made anew at every step, so that each seed swaps the same positions throughout ({listed}): "
-            f"seeds are different treatments. A residual of {claim.value:g} is a cell {deviation:+.2f} off, as additive "
+            "The generator is made anew at every step, so that each seed swaps the same positions "
+            f"throughout ({listed}): "
+            f"seeds are different treatments. A residual of {claim.value:g} is a cell "
+            f"{deviation:+.2f} off, as additive "
             f"fitting of {rows} x {columns} cells keeps {shrink:.1f} of it."
         ),
-        numbers={"deviation of the cell": deviation, **{f"swapped, seed {seed}": float(s) for seed, s in found.items()}},
+        numbers={
+            "deviation of the cell": deviation,
+            **{f"swapped, seed {seed}": float(s) for seed, s in found.items()},
+        },
         inputs=("training/pairs_per_step",),
     )
 
@@ -276,7 +301,8 @@ def steering_peak(inputs: Inputs, claim: Claim) -> Challenge:
     return Challenge(
         fails=changes[peak] < 0,
         text=(
-            f"The sweep steers along one (sycophancy) vector; the bias 'peak' at L{peak} is the worst damage ({listed}), "
+            f"The sweep steers along one (sycophancy) vector; the bias 'peak' at L{peak} is the worst "
+            f"damage ({listed}), "
             f"and of {layers} layers the last is L{layers - 1}."
         ),
         numbers={f"bias at L{layer}": value for layer, value in changes.items()},

@@ -77,7 +77,10 @@ def correlation_formula(inputs: Inputs, claim: Claim) -> Challenge:
             f"{numbers['σ with the probes of that time']:.3f}"
         )
     return Challenge(
-        fails=bool(reasons), text=f"The formula does not apply: {'; '.join(reasons)}.", numbers=numbers, inputs=found.inputs
+        fails=bool(reasons),
+        text=f"The formula does not apply: {'; '.join(reasons)}.",
+        numbers=numbers,
+        inputs=found.inputs,
     )
 
 

@@ -29,13 +29,16 @@ def reduction(inputs: Inputs, claim: Claim) -> Check:
     low, value, high = rounding_range(lambda x: 100 * (1 - x[1] / x[0]), sds, halves)
     f, p, ratio_low, ratio_high = f_test(sds[0], sds[1], arms[0].n, arms[1].n)
     remarks = [
-        f"F {f:.2f}, two-sided p {p:.3f}; the ratio of the SDs has a 95 % interval of {ratio_low:.2f} to {ratio_high:.2f}."
+        f"F {f:.2f}, two-sided p {p:.3f}; the ratio of the SDs has a 95 % interval of {ratio_low:.2f} "
+        f"to {ratio_high:.2f}."
     ]
     numbers = {"F": f, "p": p, "ratio low": ratio_low, "ratio high": ratio_high}
     again = [inputs.arm("sweep", 0.1, weight, behavior) for weight in weights]
     if all(arm.sd for arm in again):
         other = 100 * (1 - (again[1].sd or 0.0) / (again[0].sd or 1.0))
-        both = [((arm.sd or 0.0) ** 2 / 2 + (twin.sd or 0.0) ** 2 / 2) ** 0.5 for arm, twin in zip(arms, again, strict=True)]
+        both = [
+            ((arm.sd or 0.0) ** 2 / 2 + (twin.sd or 0.0) ** 2 / 2) ** 0.5 for arm, twin in zip(arms, again, strict=True)
+        ]
         pooled = f_test(both[0], both[1], arms[0].n + again[0].n - 1, arms[1].n + again[1].n - 1)
         numbers |= {"dose sweep": other, "both pooled": 100 * (1 - both[1] / both[0]), "p of both": pooled[1]}
         remarks.append(

@@ -2,13 +2,14 @@
 
 import math
 
-from scipy import special, stats
+from scipy import special
 
 from analysis.claims.checks import params
 from analysis.claims.claim import Claim
 from analysis.claims.inputs import Inputs
 from analysis.claims.outcome import Challenge, Check
 from analysis.stats.rates import mcnemar, newcombe, wilson
+from analysis.stress import fisher_exact
 
 
 def rate(inputs: Inputs, claim: Claim) -> Check:
@@ -18,7 +19,7 @@ def rate(inputs: Inputs, claim: Claim) -> Check:
     return Check(
         value=100 * k.value / n.value, inputs=(*k.keys, *n.keys), method="count over n; " + found.method,
         numbers={"count": k.value, "n": n.value, "low": found.low or 0.0, "high": found.high or 0.0},
-        remarks=(f"{k.value:g} of {n.value:g}: 95 % interval {100 * (found.low or 0):.0f} to {100 * (found.high or 0):.0f} %.",),
+        remarks=(f"95 % interval {100 * (found.low or 0):.0f} to {100 * (found.high or 0):.0f} %.",),
     )  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def _pair(inputs: Inputs, claim: Claim) -> tuple[str, str, int, int, int]:
 def paired_rates(inputs: Inputs, claim: Claim) -> Challenge:
     """Fisher's and McNemar's p of the two of `pair`, the latter over all that the margins allow; n for 80 % power."""
     a, b, k_a, k_b, n = _pair(inputs, claim)
-    fisher = float(stats.fisher_exact([[k_a, n - k_a], [k_b, n - k_b]]).pvalue)
+    fisher = fisher_exact(k_a, n, k_b, n).p or 1.0
     ends = [mcnemar(*counts).p for counts in discordant(inputs, a, b)]
     paired = sorted(1.0 if p is None else p for p in ends)
     apart = newcombe(k_a, n, k_b, n)
@@ -54,7 +55,8 @@ def paired_rates(inputs: Inputs, claim: Claim) -> Challenge:
         fails=fisher > 0.05 and paired[0] > 0.05,
         text=(
             f"{k_a}/{n} against {k_b}/{n}: difference {100 * (apart.value or 0):+.0f} points, 95 % interval "
-            f"{100 * (apart.low or 0):+.0f} to {100 * (apart.high or 0):+.0f}; Fisher p {fisher:.2f}, McNemar p between "
+            f"{100 * (apart.low or 0):+.0f} to {100 * (apart.high or 0):+.0f}; Fisher p {fisher:.2f}, "
+            "McNemar p between "
             f"{paired[0]:.3g} and {paired[1]:.3g}; about {needed:.0f} prompts an arm would be needed (80 % power)."
         ),
         numbers={"Fisher p": fisher, "McNemar p, least": paired[0], "McNemar p, most": paired[1],
@@ -70,7 +72,7 @@ def zero_of_n(inputs: Inputs, claim: Claim) -> Challenge:
     exact = 1 - 0.025 ** (1 / n)
     return Challenge(
         fails=upper > 0.1,
-        text=f"0 of {n} leaves rates of up to {100 * upper:.1f} % (Wilson) or {100 * exact:.1f} % (Clopper-Pearson) open.",
+        text=f"0 of {n} leaves rates up to {100 * upper:.1f} % (Wilson) or {100 * exact:.1f} % (Clopper-Pearson) open.",
         numbers={"Wilson upper": upper, "Clopper-Pearson upper": exact},
         inputs=("stress/benign_prompts",),
     )
@@ -83,7 +85,7 @@ def equivalence(inputs: Inputs, claim: Claim) -> Challenge:
     low, high = apart.low or 0.0, apart.high or 0.0
     return Challenge(
         fails=max(-low, high) > 0.1,
-        text=f"{k_a}/{n} against {k_b}/{n} leaves a difference of {100 * low:+.0f} to {100 * high:+.0f} points open (95 %).",
+        text=f"{k_a}/{n} and {k_b}/{n} leave differences of {100 * low:+.0f} to {100 * high:+.0f} points open (95 %).",
         numbers={"low": low, "high": high},
         inputs=("stress/prompts",),
     )

@@ -25,15 +25,17 @@ def hinge_gradient(separation: float, gamma: float) -> float:
 def hinge(inputs: Inputs, claim: Claim) -> Check:
     """Gradient at `separation` (nats/token, > 0: the order is right) with margin `gamma`."""
     separation, gamma = params.number(claim, "separation"), params.number(claim, "gamma")
-    default = inputs.figure("operating/gamma")
-    value, other = hinge_gradient(separation, gamma), hinge_gradient(separation, default.value)
+    default = inputs.value("operating/gamma")
+    value = hinge_gradient(separation, gamma)
+    none, margin = hinge_gradient(separation, 0.0), hinge_gradient(separation, default)
+    pushes = "it is the margin that pushes on" if margin > none else "neither pushes"
     return Check(
-        value=value, method="central difference of the printed loss", inputs=(default.key,),
-        numbers={f"gradient at γ {default.value:g}": other, "separation": separation},
+        value=value, method="central difference of the printed loss", inputs=("operating/gamma",),
+        numbers={"gradient at γ 0": none, f"gradient at γ {default:g}": margin, "separation": separation},
         remarks=(
-            f"At a separation of {separation:g} the loss with γ {gamma:g} has gradient {value:g}, with γ "
-            f"{default.value:g} {other:g}: "
-            + ("it is the margin that keeps pushing." if other > value else "the margin does not add to it."),
+            f"With the order right by {separation:g} the loss has gradient {none:g} at γ 0 and "
+            f"{margin:g} at γ {default:g}: "
+            f"{pushes}.",
         ),
     )  # fmt: skip
 
@@ -89,12 +91,12 @@ def largest_score(inputs: Inputs, claim: Claim) -> Check:
             keys.append(key)
     worst = max(scores, key=lambda name: abs(scores[name]))
     above = sum(abs(score) > 1 for score in scores.values())
-    audit = {
-        name: value for name, value in inputs.below("audit/").items() if f"baseline/{name}" in inputs.figures
-    }
+    audit = {name: value for name, value in inputs.below("audit/").items() if f"baseline/{name}" in inputs.figures}
     remarks = [f"{above} of {len(scores)} scores exceed 1, the largest is {scores[worst]:.3f} ({worst})."]
     if audit:
-        rows = ", ".join(f"{name} {value:g} against {inputs.value(f'baseline/{name}'):g}" for name, value in audit.items())
+        rows = ", ".join(
+            f"{name} {value:g} against {inputs.value(f'baseline/{name}'):g}" for name, value in audit.items()
+        )
         remarks.append(f"The origin's own audit of the untouched model has other numbers: {rows}.")
     return Check(
         value=abs(scores[worst]), numbers={"scores above 1": float(above)}, remarks=tuple(remarks), inputs=(worst,),
@@ -152,7 +154,7 @@ def held_out(inputs: Inputs, claim: Claim) -> Challenge:
     share = evaluated / pool
     return Challenge(
         fails=share > 0,
-        text=f"{evaluated:g} of {pool:g} evaluation pairs ({100 * share:.0f} %) are in the training pool: nothing is held out.",
+        text=f"{evaluated:g} of {pool:g} evaluation pairs ({100 * share:.0f} %) are trained on: nothing is held out.",
         numbers={"share of evaluation pairs in training": share},
         inputs=tuple(key for key in inputs.figures if key.startswith("pool/")),
     )

@@ -89,9 +89,7 @@ def fit_near_data(inputs: Inputs, claim: Claim) -> Challenge:
 
 def optimum_known(inputs: Inputs, claim: Claim) -> Challenge:
     """λ* of refits to SDs that the seeds leave plausible, to resampled seeds, and without each seed."""
-    spreads = [
-        (one.series.name, spread) for one in inputs.ushapes for spread in one.uncertainties if one.series.name
-    ]
+    spreads = [(one.series.name, spread) for one in inputs.ushapes for spread in one.uncertainties if one.series.name]
     left_out = {seed: star for one in inputs.ushapes for seed, star in one.left_out.items()}
     widest = max(spread.ci90[1] / max(spread.ci90[0], 1e-9) for _, spread in spreads)
     listed = "; ".join(
