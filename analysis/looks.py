@@ -1,6 +1,6 @@
 """From a detector's look at the data to a finding: correction over all looks of the call, verdict, sentence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from analysis.findings import Estimate, Evidence, Finding, Group, Robustness, Test, Verdict, correct
 from analysis.query import Query
+from analysis.stats.multiplicity import Correction
 from analysis.stats.results import Array, no_estimate
 from analysis.study import StudyOptions
 from analysis.verdicts import p_text, unit_of
@@ -39,12 +40,17 @@ class Look:
     """artefact, degenerate or not enough data, decided by the data's design and not by a p."""
     why: str = ""
     """Why the verdict is fixed."""
+    at_most: Verdict | None = None
+    """The strongest verdict that this test can carry, where its null also assumes what the data cannot show."""
     counted: bool = False
     """Whether the test of a fixed verdict is a look all the same, because its p helped to decide."""
     notes: tuple[str, ...] = ()
-    robustness: Robustness | None = None
+    leave: Callable[[], Robustness | None] | None = None
+    """Leaves out one seed at a time; called only for a headline: a finding that is supported or suggestive."""
     needed: str = ""
     """What it would take, where the data are too few."""
+    seeds_for: Callable[[float], str] | None = None
+    """How much more it takes for the test to reach a level at all; printed wherever its floor is above that level."""
 
 
 def group(label: str, seeds: Sequence[int], values: Array) -> Group:
@@ -64,7 +70,9 @@ def judged(looks: Sequence[Look], options: StudyOptions, query: Query) -> tuple[
     tests = adjusted(countable, options)
     count = Count(
         looks=sum(test.p is not None for test in tests),
-        reachable=sum(reach) if (reach := reachable(countable, options)) else 0,
+        reachable=sum(reachable(countable, options)),
+        correction=options.correction,
+        alpha=options.alpha,
     )
     findings = tuple(
         _finding(number, look, test, options, count, query)
@@ -79,11 +87,18 @@ class Count:
 
     looks: int
     reachable: int
+    correction: Correction
+    alpha: float
 
     def __str__(self) -> str:
         if self.reachable == self.looks:
-            return f"over {self.looks} looks"
-        return f"over {self.looks} looks, {self.reachable} of which can reach alpha"
+            return f"{self.correction} over {self.looks} looks"
+        return f"Tarone-Holm over {self.looks} looks, {self.reachable} of which can reach alpha"
+
+    @property
+    def level(self) -> float:
+        """What a test's smallest possible p must not exceed, so that the test can become supported."""
+        return self.alpha / max(1, self.reachable) if self.correction == "holm" else self.alpha
 
 
 def reachable(tests: Sequence[Test], options: StudyOptions) -> list[bool]:
@@ -124,7 +139,7 @@ def verdict_of(look: Look, test: Test, alpha: float) -> Verdict:
     if test.p is None or test.p_adjusted is None:
         return "not enough data"
     if test.p_adjusted <= alpha:
-        return "supported"
+        return look.at_most or "supported"
     if test.floor is not None and test.floor > alpha:
         return "not enough data"
     return "suggestive" if test.p <= alpha else "not supported"
@@ -132,6 +147,7 @@ def verdict_of(look: Look, test: Test, alpha: float) -> Verdict:
 
 def _finding(number: int, look: Look, test: Test, options: StudyOptions, count: Count, query: Query) -> Finding:
     verdict = verdict_of(look, test, options.alpha)
+    robust = left_out(look, verdict)
     return Finding(
         number=number,
         about={"detector": look.detector, **look.about},
@@ -140,25 +156,53 @@ def _finding(number: int, look: Look, test: Test, options: StudyOptions, count: 
         effect=look.effect,
         standardised=no_estimate("not enough data", "not standardised", look.effect.n),
         tests=(test, *look.more),
-        robustness=look.robustness,
+        robustness=robust,
         verdict=verdict,
-        sentence=_sentence(look, test, verdict, options, count),
+        sentence=_sentence(look, test, verdict, robust, count),
         notes=look.notes,
         evidence=Evidence(query=query, runs=look.runs, method=look.method, reference=look.reference),
     )
 
 
-def _sentence(look: Look, test: Test, verdict: Verdict, options: StudyOptions, count: Count) -> str:
+def left_out(look: Look, verdict: Verdict) -> Robustness | None:
+    """Leave-one-seed-out of a headline; of other findings it would be read by nobody."""
+    return look.leave() if look.leave is not None and verdict in ("supported", "suggestive") else None
+
+
+def leaving_out(seeds: Iterable[int], measure: Callable[[int], tuple[float | None, float | None]]) -> Robustness | None:
+    """`measure` gives effect and p without a seed; None where any of them is none."""
+    found = {seed: measure(seed) for seed in dict.fromkeys(seeds)}
+    effects = [effect for effect, _ in found.values() if effect is not None]
+    p_values = {seed: p for seed, (_, p) in found.items() if p is not None}
+    if len(found) < 2 or len(effects) < len(found) or len(p_values) < len(found):
+        return None
+    worst = max(p_values, key=p_values.__getitem__)
+    return Robustness(
+        lowest=min(effects), highest=max(effects), largest_p=p_values[worst], seed_of_largest_p=worst
+    )  # fmt: skip
+
+
+def _sentence(look: Look, test: Test, verdict: Verdict, robust: Robustness | None, count: Count) -> str:
     parts = [f"{verdict.capitalize()}: {look.what}"]
     if test.p is not None and test.p_adjusted is not None:
         floor = test.floor is not None and abs(test.p - test.floor) < 1e-12
         smallest = ", the smallest possible" if floor else ""
-        by = "unadjusted" if options.correction == "none" else f"{p_text(test.p_adjusted)} by {options.correction}"
-        parts.append(f"p = {p_text(test.p)}{smallest} ({by} {count}), n = {test.n}")
+        by = "unadjusted" if count.correction == "none" else f"{p_text(test.p_adjusted)} by {count}"
+        parts.append(f"p = {p_text(test.p)}{smallest} ({by}), n = {test.n}")
+    if robust is not None:
+        parts.append(
+            f"without any one seed {robust.lowest:.3g} to {robust.highest:.3g}, p at most {p_text(robust.largest_p)} "
+            f"(without seed {robust.seed_of_largest_p})"
+        )
     if look.why:
         parts.append(look.why)
     if verdict == "not enough data" and look.needed:
         parts.append(look.needed)
+    if look.fixed is None and look.seeds_for is not None and (test.floor or 0.0) > count.level:
+        parts.append(
+            f"no arrangement of so few gives p below {p_text(test.floor or 0.0)}, and {p_text(count.level)} is what it "
+            f"takes here: {look.seeds_for(count.level)}"
+        )
     return "; ".join(parts) + "."
 
 

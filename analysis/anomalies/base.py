@@ -1,6 +1,7 @@
 """What every detector declares, and what it is given."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -63,6 +64,17 @@ def about(sheet: Sheet, behavior: str, stratum: str | None = None) -> dict[str, 
 def named(sheet: Sheet, behavior: str) -> str:
     """behavior and what is measured, e.g. `bias Δ gap`."""
     return f"{behavior} {metric_unit(sheet.metric, sheet.quantity)[0]}"
+
+
+def without(sheet: Sheet, behavior: str, seed: int) -> np.ndarray:
+    """The values of a behavior over all other seeds."""
+    values, seeds, _ = sheet.sample(behavior)
+    return values[np.array(seeds, dtype=int) != seed]
+
+
+def all_seeds(sheets: Iterable[Sheet]) -> list[int]:
+    """Seeds of any of the sheets."""
+    return sorted({seed for sheet in sheets for seed in sheet.seeds})
 
 
 def shared_seeds(sheets: list[Sheet]) -> list[int]:

@@ -2,17 +2,18 @@
 
 import math
 from collections import defaultdict
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
 from analysis.anomalies.base import Data, Detector, about
 from analysis.design import Declared
-from analysis.findings import Group
-from analysis.looks import Look, group
+from analysis.findings import Group, Robustness
+from analysis.looks import Look, group, leaving_out
 from analysis.panel import Sheet
 from analysis.stats.couplings import coupling_change, spearman_pairs
-from analysis.stats.results import Estimate, Test, no_estimate
+from analysis.stats.results import Array, Estimate, Test, no_estimate
 from analysis.study import StudyOptions
 
 MOST_SHOWN = 50
@@ -36,10 +37,11 @@ class Coupling(Detector):
             if len(sheet.seeds) < 3:
                 continue
             for (i, j), test in spearman_pairs(sheet.values, rng).items():
-                looks.append(self._look(sheet, sheet.behaviors[i], sheet.behaviors[j], test, options))
+                looks.append(self._look(sheet, i, j, test, options, rng))
         return looks
 
-    def _look(self, sheet: Sheet, a: str, b: str, test: Test, options: StudyOptions) -> Look:
+    def _look(self, sheet: Sheet, i: int, j: int, test: Test, options: StudyOptions, rng: np.random.Generator) -> Look:
+        a, b = sheet.behaviors[i], sheet.behaviors[j]
         word = "not told apart from unrelated"
         if test.statistic is not None:
             word = f"rho = {test.statistic:.2f}"
@@ -53,7 +55,9 @@ class Coupling(Detector):
             reference=self.reference,
             groups=self._groups(sheet, a, b),
             runs=sheet.runs,
-            needed=f"an exact test of rho reaches {options.alpha:g} from {seeds_for_rho(options.alpha)} seeds on",
+            needed="" if test.floor is not None else "fewer than three seeds have both",
+            leave=lambda: leaving_out(sheet.seeds, lambda seed: rho_without(sheet, (i, j), seed, rng)),
+            seeds_for=lambda level: f"{seeds_for_rho(level)} seeds could",
         )
 
     @staticmethod
@@ -82,8 +86,10 @@ class CouplingChange(Detector):
         shared = [name for name in a.behaviors if name in b.behaviors]
         if len(shared) < 2:
             return []
-        groups = [np.column_stack([sheet.column(name) for name in shared]) for sheet in (a, b)]
-        groups = [values[~np.isnan(values).any(axis=1)] for values in groups]
+        tables = [np.column_stack([sheet.column(name) for name in shared]) for sheet in (a, b)]
+        whole = [~np.isnan(values).any(axis=1) for values in tables]
+        groups = [values[keep] for values, keep in zip(tables, whole, strict=True)]
+        seeds = [np.array(sheet.seeds)[keep] for sheet, keep in zip((a, b), whole, strict=True)]
         if min(len(values) for values in groups) < 4:
             return []
         looks = []
@@ -99,9 +105,32 @@ class CouplingChange(Detector):
                     method=f"{self.method}; {test.method}",
                     reference=self.reference,
                     runs=(*a.runs, *b.runs),
+                    leave=partial(change_without, groups, seeds, (i, j), rng),
                 )
             )
         return looks
+
+
+def rho_without(
+    sheet: Sheet, pair: tuple[int, int], seed: int, rng: np.random.Generator
+) -> tuple[float | None, float | None]:
+    """Spearman's rho of a pair of behaviors and its p without a seed."""
+    rest = sheet.values[np.array(sheet.seeds) != seed][:, list(pair)]
+    test = spearman_pairs(rest, rng)[0, 1]
+    return test.statistic, test.p
+
+
+def change_without(
+    groups: list[Array], seeds: list[Array], pair: tuple[int, int], rng: np.random.Generator
+) -> Robustness | None:
+    """Change of a coupling, and its p, as each seed is left out of both strata."""
+
+    def measure(seed: int) -> tuple[float | None, float | None]:
+        a, b = (values[own != seed][:, list(pair)] for values, own in zip(groups, seeds, strict=True))
+        test = coupling_change(a, b, rng)[0, 1]
+        return test.statistic, test.p
+
+    return leaving_out(sorted({int(seed) for own in seeds for seed in own}), measure)
 
 
 def neighbours(sheets: list[Sheet]) -> list[tuple[Sheet, Sheet]]:

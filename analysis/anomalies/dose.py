@@ -1,13 +1,14 @@
 """Does a behavior follow the dose λ, and are reversals of single seeds more than regression to the mean?"""
 
+import math
 from itertools import pairwise
 
 import numpy as np
 from scipy import special
 
-from analysis.anomalies.base import Data, Detector, about, named, seed_table
+from analysis.anomalies.base import Data, Detector, about, all_seeds, named, seed_table, without
 from analysis.design import Declared
-from analysis.looks import Look, group, interval_text, metric_unit
+from analysis.looks import Look, group, interval_text, leaving_out, metric_unit
 from analysis.panel import Sheet
 from analysis.stats.intervals import welch_difference
 from analysis.stats.permutation import two_sample_test
@@ -42,9 +43,16 @@ class DoseTrend(Detector):
         samples = [sheet.sample(behavior)[0] for sheet in kept]
         if len(samples) < 2 or min(len(sample) for sample in samples) < 2:
             return None
+
+        def without_seed(seed: int) -> tuple[float | None, float | None]:
+            rest = [without(sheet, behavior, seed) for sheet in kept]
+            if min(len(sample) for sample in rest) < 2:
+                return None, None
+            return welch_difference(rest[-1], rest[0]).value, trend_test(rest, rng).p
+
         means = np.array([sample.mean() for sample in samples])
         rise = welch_difference(samples[-1], samples[0], level=options.level)
-        test = jonckheere_terpstra(samples) if len(samples) > 2 else two_sample_test(samples[1], samples[0], rng)
+        test = trend_test(samples, rng)
         fit = isotonic(means, np.array([len(sample) for sample in samples], dtype=np.float64))
         ss = float(((means - means.mean()) ** 2).sum())
         explained = 1.0 - float(((means - fit) ** 2).sum()) / ss if ss else 1.0
@@ -67,7 +75,22 @@ class DoseTrend(Detector):
             ),
             runs=tuple(run for sheet in kept for run in sheet.sample(behavior)[2]),
             unit=unit,
+            leave=lambda: leaving_out(all_seeds(kept), without_seed),
+            seeds_for=lambda level: f"{seeds_for_trend(len(kept), level)} seeds a dose could",
         )
+
+
+def trend_test(samples: list[Array], rng: np.random.Generator) -> Test:
+    """Jonckheere-Terpstra over three doses or more; of two, the difference of their means by permutation."""
+    return jonckheere_terpstra(samples) if len(samples) > 2 else two_sample_test(samples[1], samples[0], rng)
+
+
+def seeds_for_trend(doses: int, level: float) -> int:
+    """Smallest number of seeds a dose with which a rising order of all values is rarer than `level`, two-sided."""
+    n = 1
+    while 2 * math.factorial(n) ** doses / math.factorial(n * doses) > level:
+        n += 1
+    return n
 
 
 class Reversal(Detector):
@@ -109,6 +132,12 @@ class Reversal(Detector):
         start, after = table[0], table[1]
         line = fit_line(start, after)
         test = slope_test(start, after, rng)
+
+        def without_seed(seed: int) -> tuple[float | None, float | None]:
+            keep = np.array(seeds) != seed
+            rest = fit_line(start[keep], after[keep])
+            return None if rest is None else rest.slope, slope_test(start[keep], after[keep], rng).p
+
         predicted = line is None or test.p is None or test.p > options.alpha
         slope = 0.0 if line is None else line.slope
         change = float(np.corrcoef(start, after - start)[0, 1]) if np.ptp(start) and np.ptp(after - start) else 0.0
@@ -120,8 +149,8 @@ class Reversal(Detector):
                 about=about(ladder[0], behavior, stratum_of(ladder)),
                 what=f"{ladder[0].model}: {named(ladder[0], behavior)} steps against its trend in "
                 f"{len(reversed_seeds)} of {len(seeds)} seeds ({names}); start and first change "
-                f"correlate at {change:.2f}, and the next value "
-                f"hangs on the start with slope {slope:.2f}",
+                f"correlate at {change:.2f}; the first change hangs on the start with slope {slope - 1:.2f}, "
+                f"where -1 is what independent values give (the next value on the start: {slope:.2f})",
                 effect=slope_interval(line, level=options.level),
                 test=test,
                 method=f"{self.method}; {test.method}",
@@ -132,8 +161,18 @@ class Reversal(Detector):
                 fixed="artefact" if predicted else None,
                 counted=True,
                 why=_explained(predicted, slope),
+                leave=lambda: leaving_out(seeds, without_seed),
+                seeds_for=lambda level: f"{seeds_for_orders(level)} seeds could",
             )
         ]
+
+
+def seeds_for_orders(level: float) -> int:
+    """Smallest n with 1 / n! at most `level`."""
+    n = 2
+    while 1 / math.factorial(n) > level:
+        n += 1
+    return n
 
 
 def _explained(predicted: bool, slope: float) -> str:

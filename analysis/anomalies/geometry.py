@@ -1,20 +1,22 @@
 """Which conditions move the behaviors to the same place?"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from analysis.anomalies.base import Data, Detector
 from analysis.design import Declared
-from analysis.looks import Look, group
+from analysis.looks import Look, group, leaving_out
 from analysis.panel import Sheet
 from analysis.stats.permutation import MAX_EXACT, two_sample_floor
 from analysis.stats.results import Array, Test, no_estimate, no_test
 from analysis.study import StudyOptions
 
 DRAWS = 9_999
+DRAWS_LEFT_OUT = 999
+"""Labellings as a seed is left out: five of them cost half of what the look costs."""
 Pair = tuple[str, str]
 
 
@@ -68,6 +70,7 @@ class Geometry(Detector):
                 for name, size in cloud.sizes.items()
             ),
             runs=tuple(cloud.runs),
+            leave=lambda: leaving_out(cloud.seeds, lambda seed: cloud.without_seed(seed, near, rng)),
             notes=(
                 "raw distances: " + _listed(raw),
                 "standardised distances: " + _listed(scaled),
@@ -91,6 +94,7 @@ class Cloud:
     labels: tuple[str, ...]
     behaviors: tuple[str, ...]
     runs: tuple[str, ...]
+    seeds: tuple[int, ...]
 
     @classmethod
     def of(cls, sheets: list[Sheet]) -> "Cloud | None":
@@ -105,10 +109,15 @@ class Cloud:
         varying: list[bool] = [bool(np.ptp(column) > 0) for column in points.T]
         if sum(varying) < 2:
             return None
-        marks = [(s.arm.condition, run) for s, keep in zip(sheets, whole, strict=True)
-                 for run, kept in zip(s.runs, list(np.atleast_1d(keep)), strict=True) if kept]  # fmt: skip
+        marks = [
+            (s.arm.condition, run, seed)
+            for s, keep in zip(sheets, whole, strict=True)
+            for run, seed, kept in zip(s.runs, s.seeds, list(np.atleast_1d(keep)), strict=True)
+            if kept
+        ]
         return cls(
-            points=points[:, varying], labels=tuple(c for c, _ in marks), runs=tuple(r for _, r in marks),
+            points=points[:, varying], labels=tuple(c for c, _, _ in marks), runs=tuple(r for _, r, _ in marks),
+            seeds=tuple(s for _, _, s in marks),
             behaviors=tuple(b for b, keep in zip(shared, varying, strict=True) if keep),
         )  # fmt: skip
 
@@ -127,6 +136,19 @@ class Cloud:
         centroids = {label: points[labels == label].mean(axis=0) for label in sorted(set(self.labels))}
         return {(a, b): float(np.linalg.norm(centroids[a] - centroids[b])) for a, b in combinations(centroids, 2)}
 
+    def without_seed(self, seed: int, pair: Pair, rng: np.random.Generator) -> tuple[float | None, float | None]:
+        """Standardised distance of a pair, and p of the pseudo-F, without a seed."""
+        keep = np.array(self.seeds) != seed
+        labels = tuple(label for label, kept in zip(self.labels, keep.tolist(), strict=True) if kept)
+        points = self.points[keep]
+        if len(set(labels)) < len(set(self.labels)) or not np.ptp(points, axis=0).all():
+            return None, None
+        rest = replace(self, points=points, labels=labels)
+        return (
+            rest.distances(standardised=True)[pair],
+            pseudo_f(rest.standardised, labels, rng, draws=DRAWS_LEFT_OUT).p,
+        )
+
 
 def principal(points: Array) -> tuple[Array, Array]:
     """Shares of variance and loadings (one a row) of the principal components."""
@@ -135,15 +157,15 @@ def principal(points: Array) -> tuple[Array, Array]:
     return power / power.sum(), loadings
 
 
-def pseudo_f(points: Array, labels: tuple[str, ...], rng: np.random.Generator) -> Test:
-    """Between over within sums of squared distances to centroids; 9,999 random labellings and the observed one."""
-    method = f"permutation test of the pseudo-F ({DRAWS} random labellings)"
+def pseudo_f(points: Array, labels: tuple[str, ...], rng: np.random.Generator, *, draws: int = DRAWS) -> Test:
+    """Between over within sums of squared distances to centroids; random labellings and the observed one."""
+    method = f"permutation test of the pseudo-F ({draws} random labellings)"
     names, codes = np.unique(labels, return_inverse=True)
     n, k = len(points), len(names)
     if k < 2 or n <= k:
         return no_test("not enough data", method, n)
     centred = points - points.mean(axis=0)
-    orders = np.vstack([np.arange(n), rng.permuted(np.broadcast_to(np.arange(n), (DRAWS, n)), axis=1)])
+    orders = np.vstack([np.arange(n), rng.permuted(np.broadcast_to(np.arange(n), (draws, n)), axis=1)])
     onehot = (codes[orders][:, :, None] == np.arange(k)).astype(np.float64)
     sums = np.einsum("sng,nd->sgd", onehot, centred)
     between = ((sums**2).sum(axis=2) / np.bincount(codes)).sum(axis=1)
@@ -153,7 +175,7 @@ def pseudo_f(points: Array, labels: tuple[str, ...], rng: np.random.Generator) -
     p = float(np.mean(between >= between[0] * (1 - 1e-12)))
     return Test(
         statistic=float(between[0] / (k - 1) / ((total - between[0]) / (n - k))), p=p, n=n, method=method,
-        floor=1 / (DRAWS + 1), p_error=math.sqrt(p * (1 - p) / DRAWS),
+        floor=1 / (draws + 1), p_error=math.sqrt(p * (1 - p) / draws),
     )  # fmt: skip
 
 

@@ -4,10 +4,10 @@ from itertools import combinations
 
 import numpy as np
 
-from analysis.anomalies.base import Data, Detector, about
+from analysis.anomalies.base import Data, Detector, about, all_seeds
 from analysis.anomalies.dose import stratum_of
 from analysis.design import Declared
-from analysis.looks import Look, group, metric_unit
+from analysis.looks import Look, group, leaving_out, metric_unit
 from analysis.panel import Sheet
 from analysis.stats.ratios import fieller
 from analysis.stats.results import Array, Estimate
@@ -50,6 +50,13 @@ class Transfer(Detector):
         first, second = lines
         if first is None or second is None:
             return None
+
+        def without_seed(seed: int) -> tuple[float | None, float | None]:
+            rest = [fit_line(*ladder_points(ladder, behavior, seed)[:2]) for ladder in (a, b)]
+            if rest[0] is None or rest[1] is None or not rest[1].slope:
+                return None, None
+            return rest[0].slope / rest[1].slope, equivalent_slopes(rest[0], rest[1], tolerance=TOLERANCE).p
+
         ratio, kind = ratio_of(first, second, options.level)
         models = (a[0].model, b[0].model)
         unit = metric_unit(a[0].metric, a[0].quantity)[1]
@@ -71,6 +78,7 @@ class Transfer(Detector):
             ),
             runs=tuple(run for _, _, runs in points for run in runs),
             unit=unit,
+            leave=lambda: leaving_out(all_seeds([*a, *b]), without_seed),
         )
 
 
@@ -78,12 +86,18 @@ def _size(ladder: list[Sheet]) -> int:
     return sum(len(sheet.seeds) for sheet in ladder)
 
 
-def ladder_points(ladder: list[Sheet], behavior: str) -> tuple[Array, Array, tuple[str, ...]]:
-    """Doses, values and runs of all seeds."""
-    samples = [(sheet.dose, *sheet.sample(behavior)) for sheet in ladder]
-    x = np.concatenate([np.full(len(values), dose) for dose, values, _, _ in samples])
-    y = np.concatenate([values for _, values, _, _ in samples])
-    return x, y, tuple(run for *_, runs in samples for run in runs)
+def ladder_points(
+    ladder: list[Sheet], behavior: str, left_out: int | None = None
+) -> tuple[Array, Array, tuple[str, ...]]:
+    """Doses, values and runs of all seeds but the one left out."""
+    points = [
+        (sheet.dose, value, run)
+        for sheet in ladder
+        for value, seed, run in zip(*sheet.sample(behavior), strict=True)
+        if seed != left_out
+    ]
+    x, y = (np.array([point[i] for point in points], dtype=np.float64) for i in (0, 1))
+    return x, y, tuple(run for *_, run in points)
 
 
 def ratio_of(a: Line, b: Line, level: float) -> tuple[Estimate, str]:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.anomalies.base import Data, Detector, about, named
+from analysis.anomalies.base import Data, Detector, about, named, without
 from analysis.design import Declared
-from analysis.looks import Look, group, interval_text, metric_unit
+from analysis.looks import Look, group, interval_text, leaving_out, metric_unit
 from analysis.panel import Sheet
 from analysis.stats.intervals import sd_ratio_interval
 from analysis.stats.results import Array, Estimate, Test, no_estimate, no_test
@@ -66,6 +66,9 @@ class VarianceCompression(Detector):
             groups=tuple(group(b, seeds, values) for b, (values, seeds, _) in samples.items()),
             runs=sheet.runs,
             unit=metric_unit(sheet.metric, sheet.quantity)[1],
+            leave=lambda: leaving_out(
+                sheet.seeds, lambda seed: spread_without(sheet, list(samples), (most, least), seed)
+            ),
         )
 
     def _ceiling(self, sheet: Sheet, behavior: str) -> Look | None:
@@ -86,7 +89,7 @@ class VarianceCompression(Detector):
             detector=self.name,
             about=about(sheet, behavior),
             what=f"{sheet.model}, {sheet.label}: {behavior} {sheet.metric} stands {room:.3g} from the end of its range "
-            f"and moves over {reach:.3g}",
+            f"and moves over {reach:.3g} ({100 * reach / (bounds[1] - bounds[0]):.2g} % of the range)",
             effect=no_estimate("ok", "distance of the mean from the nearest bound", len(scores), value=room),
             test=no_test("not enough data", "none: a bound is a fact, not a sample", len(scores)),
             method=self.method,
@@ -96,6 +99,15 @@ class VarianceCompression(Detector):
             fixed="artefact",
             why="the bound leaves it no room, so a small spread says nothing about the model",
         )
+
+
+def spread_without(
+    sheet: Sheet, behaviors: list[str], pair: tuple[str, str], seed: int
+) -> tuple[float | None, float | None]:
+    """Ratio of the two SDs, and p of the most deviant behavior, without a seed."""
+    rest = {behavior: without(sheet, behavior, seed) for behavior in behaviors}
+    most, least = (float(rest[behavior].std(ddof=1)) for behavior in pair)
+    return (least / most if most else None), one_against_rest(list(rest.values())).p
 
 
 def one_against_rest(samples: list[Array]) -> Test:

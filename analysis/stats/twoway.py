@@ -1,7 +1,7 @@
 """Two factors with one value a cell: additive residuals, Tukey's test, the largest residual against its null."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -11,6 +11,7 @@ from analysis.stats.results import Array, Test, is_constant, no_test
 
 DRAWS = 99_999
 TUKEY = "Tukey's test for non-additivity with one degree of freedom"
+PERMUTED = "largest residual of the additive model over all cells and tables (max-T), residuals permuted over cells"
 LARGEST = "largest residual of the additive model over all cells (max-T), normal errors"
 
 
@@ -65,6 +66,97 @@ def largest_residual(table: Array) -> Test:
         statistic=seen, p=p, n=table.size, method=f"{LARGEST} ({DRAWS} Monte Carlo draws)", floor=1 / (1 + DRAWS),
         p_error=math.sqrt(p * (1 - p) / DRAWS),
     )  # fmt: skip
+
+
+def largest_of_all(test: Test, tables: int) -> Test:
+    """The largest residual where the worst of several tables was looked for: Sidak 1967, a bound under dependence."""
+    if test.p is None:
+        return test
+    p = -math.expm1(tables * math.log1p(-test.p)) if test.p < 1 else 1.0
+    return replace(test, p=p, floor=None, p_error=None, method=f"{test.method}, and over {tables} tables (Sidak bound)")
+
+
+def permuted_residuals(tables: Array, rng: np.random.Generator, draws: int = 999) -> list[Test]:
+    """Each table's largest residual against the largest of all tables as residuals change cells (max-T).
+
+    `tables` x rows x columns; the residuals of one cell stay together, so that the dependence of the tables is kept.
+    Under this null errors are exchangeable over cells, of any distribution; a single odd cell of one table is then
+    hardly told from an error with a heavy tail, which is the price of one value a cell.
+    """
+    count, rows, columns = tables.shape
+    method = f"{PERMUTED} ({draws} random arrangements, {count} tables)"
+    fits = [additive(table) for table in tables]
+    usable = np.array([not _nothing(fit, table) for fit, table in zip(fits, tables, strict=True)])
+    if not usable.any():
+        return [no_test("degenerate", method, rows * columns)] * count
+    residuals = np.array([fit.residuals for fit in fits])[usable]
+    orders = np.vstack([np.arange(rows * columns), rng.permuted(
+        np.broadcast_to(np.arange(rows * columns), (draws, rows * columns)), axis=1)])  # fmt: skip
+    moved = residuals.reshape(len(residuals), -1)[:, orders].reshape(len(residuals), draws + 1, rows, columns)
+    moved -= moved.mean(axis=2, keepdims=True)
+    moved -= moved.mean(axis=3, keepdims=True)
+    sizes = np.abs(moved).max(axis=(2, 3)) / np.sqrt((moved**2).sum(axis=(2, 3)))
+    largest = sizes.max(axis=0)
+    tests = iter(
+        Test(statistic=float(own[0]), p=float(np.mean(largest >= own[0] - 1e-12)), n=rows * columns, method=method,
+             floor=1 / (draws + 1))
+        for own in sizes
+    )  # fmt: skip
+    return [next(tests) if good else no_test("degenerate", method, rows * columns) for good in usable.tolist()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replicated:
+    """Values of a two-way layout with several values a cell."""
+
+    rows: Array
+    columns: Array
+    blocks: Array | None
+    """What values of one block share (a seed that ran every cell); None: nothing is shared."""
+    values: Array
+
+
+def replicated_interaction(data: Replicated, rng: np.random.Generator, draws: int = 4_999) -> Test:
+    """Does the effect of one factor depend on the other? F of the cell means beyond row, column and block effects.
+
+    p is by permutation of the residuals of the additive model (Freedman & Lane 1983), which needs no normal errors;
+    the statistic is the F of the analysis of variance, and its own p is in the method.
+    """
+    cells = data.rows * (int(data.columns.max()) + 1) + data.columns
+    method, n = "F test of the interaction over replicated cells", len(data.values)
+    shared = [_dummies(part) for part in (data.rows, data.columns, data.blocks) if part is not None]
+    small, large = _basis(np.hstack(shared)), _basis(np.hstack([*shared, _dummies(cells)]))
+    df, df_error = large.shape[1] - small.shape[1], n - large.shape[1]
+    if df < 1 or df_error < 1:
+        return no_test("not enough data", method, n)
+    rest = data.values - small @ (small.T @ data.values)
+    total = float(rest @ rest)
+    if is_constant(data.values) or total <= 1e-24 * float(data.values @ data.values):
+        return no_test("degenerate", method, n)
+    shuffled = np.vstack([rest, rng.permuted(np.broadcast_to(rest, (draws, n)), axis=1)])
+    outside = (shuffled**2).sum(axis=1) - ((shuffled @ small) ** 2).sum(axis=1)
+    error = (shuffled**2).sum(axis=1) - ((shuffled @ large) ** 2).sum(axis=1)
+    between = outside - error
+    if error[0] <= 1e-12 * total:
+        return no_test("degenerate", method, n)
+    ratios = between / np.maximum(error, 1e-300)
+    p = float(np.mean(ratios >= ratios[0] * (1 - 1e-10)))
+    f = float(ratios[0]) * df_error / df
+    by_f = float(special.fdtrc(df, df_error, f))
+    return Test(
+        statistic=f, p=p, n=n, floor=1 / (draws + 1), p_error=math.sqrt(p * (1 - p) / draws),
+        method=f"{method}, permutation of residuals ({draws} random orders); F({df}, {df_error}), p = {by_f:.2g} by F",
+    )  # fmt: skip
+
+
+def _dummies(codes: Array) -> Array:
+    return (codes[:, None] == np.unique(codes)).astype(np.float64)
+
+
+def _basis(columns: Array) -> Array:
+    """Orthonormal basis of the space of some columns."""
+    vectors, sizes, _ = np.linalg.svd(columns, full_matrices=False)
+    return np.asarray(vectors[:, sizes > 1e-9 * sizes[0]])
 
 
 def _nothing(fit: Additive, table: Array) -> bool:
