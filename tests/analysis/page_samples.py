@@ -27,8 +27,8 @@ SQL = "SELECT run_id, value FROM behavior_scores WHERE metric = :metric"
 HOSTILE = 'a "quoted" <b>name</b> & </script>'
 
 
-def means(rows: int = 0) -> Table:
-    """Means by model, split, metric and behavior; `rows` more of them for a big page."""
+def means() -> Table:
+    """Means by model, split, metric and behavior."""
     made = []
     for i, (model, metric, behavior) in enumerate((m, q, b) for m in MODELS for q in ("gap", "rho") for b in BEHAVIORS):
         value = (-1) ** i * (i + 1) / 10 + 0.0004
@@ -42,13 +42,6 @@ def means(rows: int = 0) -> Table:
                 behavior=behavior, verdict=str(cells[-1]),
             )
         )  # fmt: skip
-    made += [
-        Row(
-            key=f"more {i}", model="tiny-a", split="train", metric="gap",
-            cells=("tiny-a", "bias", "gap", *[Number(value=i / 7, text=f"{i / 7:.3f}", address="a2")] * 2, ""),
-        )
-        for i in range(rows)
-    ]  # fmt: skip
     columns = (
         Column(key="model", title="Model"),
         Column(key="behavior", title="Behavior"),
@@ -58,6 +51,21 @@ def means(rows: int = 0) -> Table:
         Column(key="verdict", title="Verdict"),
     )
     return Table(key="means", title="Mean changes", columns=columns, rows=tuple(made), caption="Split eval; 3 seeds.")
+
+
+def many(rows: int) -> Section:
+    """A long table."""
+    columns = (Column(key="name", title="Name"), Column(key="a", title="A", numeric=True), Column(key="b", title="B"))
+    made = (
+        Row(
+            key=f"a long key of row {i}",
+            model="tiny-a",
+            cells=(f"run {i}", *[Number(value=i / 7, text=f"{i / 7:.3f}", address="a2")] * 2),
+        )
+        for i in range(rows)
+    )
+    table = Table(key="rows", title="Rows", columns=columns, rows=tuple(made))
+    return Section(key="many", title="Many rows", intro="", parts=(table,))
 
 
 def dose(facet: bool = False) -> Chart:
@@ -125,7 +133,7 @@ def picture() -> Figure:
 
 
 def report(rows: int = 0) -> Report:
-    """All kinds of parts in four sections, one without data; `rows` more rows in its table."""
+    """All kinds of parts in four sections, one without data; and one with `rows` rows."""
     said = Sentence(text="Toxicity rises by 0.42 [0.31, 0.53].", address="a2")
     intro = Text(key="found", items=("Read with `rhodb sql`.", said, Number(value=0.4213, text="0.42", address="a2")))
     listed = Text(key="list", items=("First.", said), listed=True)
@@ -133,11 +141,13 @@ def report(rows: int = 0) -> Report:
         key="again", title="To run it again", lines=("rhodb run ablation --seeds 42,123", "rhodb report")
     )
     sections = (
-        Section(key="ablation", title="Ablation", intro="What changes?", parts=(intro, means(rows), listed)),
+        Section(key="ablation", title="Ablation", intro="What changes?", parts=(intro, means(), listed)),
         Section(key="dose-response", title="Dose-response", intro="", parts=(dose(), dose(facet=True), heatmap())),
         Section(key="effects", title="Effects", intro="", parts=(forest(), bars(), points(), picture(), commands)),
         Section(key="steering", title="Steering", intro="Which layer?", missing="No runs; run `rhodb run steering`."),
     )  # fmt: skip
+    if rows:
+        sections += (many(rows),)
     addresses = {
         "a1": Address(
             kind="row", query="q1", pick="mean over seeds", runs=("r-1", "r-2"), run_count=5, configs=("c0ffee",),

@@ -110,11 +110,10 @@ function closeAddress(giveFocusBack) {
   shownFor = null;
 }
 
-// A pressed pointer shows the address when it is released: the panel must not come between the two.
+// A pressed pointer shows the address with its click: the panel must not come between pressing and releasing.
 let pressed = false;
 addEventListener("pointerdown", () => (pressed = true), true);
-addEventListener("pointerup", () => (pressed = false), true);
-addEventListener("pointercancel", () => (pressed = false), true);
+for (const ends of ["click", "keydown"]) addEventListener(ends, () => (pressed = false), true);
 let reopening = true;
 const addressOf = (link) => link.hash.slice(1);
 const linkAt = (event) => event.target.closest("a[data-cell]");
