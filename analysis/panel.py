@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.admission import NATS
 from analysis.experiments import grouped
 from analysis.stats.results import Array
 from analysis.strata import ARM_KEYS, SEED_KEYS, Arm, is_missing, settings_of
@@ -196,7 +197,7 @@ def _same_settings(runs: Sequence[_Run]) -> list[list[_Run]]:
 
 
 def _add_designs(whole: Panel, runs: Sequence[_Run], metric: str, split: str) -> None:
-    runs = _without_copies(runs, whole)
+    runs = _without_copies(runs, metric, whole)
     cells: dict[tuple[Any, ...], set[str]] = defaultdict(set)
     for run in runs:
         cells[run.settings, run.arm, run.seed].add(run.uuid)
@@ -212,16 +213,21 @@ def _add_designs(whole: Panel, runs: Sequence[_Run], metric: str, split: str) ->
         whole.designs += _designs(sheets)
 
 
-def _without_copies(runs: Sequence[_Run], whole: Panel) -> list[_Run]:
-    seen: dict[tuple[Any, ...], str] = {}
+def _without_copies(runs: Sequence[_Run], metric: str, whole: Panel) -> list[_Run]:
+    """Runs of one arm whose scores agree to the last digit are one run, under whatever seeds they are stored."""
+    seen: dict[tuple[Any, ...], _Run] = {}
     kept = []
     for run in runs:
-        key = (run.settings, run.arm, run.seed, tuple(sorted((b, v) for b, (v, _) in run.scores.items())))
+        scores = tuple(sorted((b, v) for b, (v, _) in run.scores.items()))
+        telling = metric in NATS and len(scores) > 1
+        key = (run.settings, run.arm, None if telling else run.seed, scores)
         if key in seen:
-            whole.copies.append((run.uuid, seen[key]))
-            whole.messages.append(f"run {run.uuid[:8]} copies {seen[key][:8]}: counted once")
+            first = seen[key]
+            seeds = "" if first.seed == run.seed else f" (seed {run.seed} and {first.seed})"
+            whole.copies.append((run.uuid, first.uuid))
+            whole.messages.append(f"run {run.uuid[:8]} copies {first.uuid[:8]}{seeds}: counted once")
         else:
-            seen[key] = run.uuid
+            seen[key] = run
             kept.append(run)
     return kept
 

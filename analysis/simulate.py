@@ -28,9 +28,14 @@ CONDITIONS = ("sft-only", "rho-guided", "contrastive-only", "shuffled-pairs")
 LAYERS = (10, 14, 18, 22, 26)
 NOISE = 0.05
 """SD over seeds, nats/token: the unit of all planted sizes."""
+EVEN = (1.0, 1.0, 1.0, 1.0)
+UNEQUAL = (1.0, 3.0, 0.5, 2.0)
+"""SDs of four doses or conditions, in units of NOISE."""
 
 Row = dict[str, Any]
 Build = Callable[[np.random.Generator], "Warehouse"]
+Law = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+"""Draws of mean 0 and SD 1."""
 
 
 @dataclass
@@ -78,59 +83,80 @@ class Warehouse:
         return frame.astype(dict.fromkeys(numbers, float))
 
 
-def noise(rng: np.random.Generator, seeds: int = 5) -> np.ndarray:
+def normal(rng: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+    return rng.normal(size=size)
+
+
+def heavy_tailed(rng: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+    """Student's t with 3 degrees of freedom, at SD 1: one value in fifty lies beyond 2.6 SD."""
+    return np.asarray(rng.standard_t(3, size=size) / np.sqrt(3.0))
+
+
+def skewed(rng: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+    """An exponential law about its mean."""
+    return rng.exponential(size=size) - 1.0
+
+
+def noise(rng: np.random.Generator, seeds: int = 5, law: Law = normal, scale: float = 1.0) -> np.ndarray:
     """Seeds x behaviors without any effect."""
-    return rng.normal(0.0, NOISE, size=(seeds, len(BEHAVIORS)))
+    return NOISE * scale * law(rng, (seeds, len(BEHAVIORS)))
 
 
 def ladder(wh: Warehouse, rng: np.random.Generator, *, model: str = "m1", slope: float = 0.0, odd_seed: float = 0.0,
-           seeds: Sequence[int] = SEEDS) -> None:  # fmt: skip
+           seeds: Sequence[int] = SEEDS, law: Law = normal, scales: Sequence[float] = EVEN) -> None:  # fmt: skip
     """A dose series; toxicity rises by `slope` a unit of λ, and by `odd_seed` more in the last seed."""
-    for dose in DOSES:
-        table = noise(rng, len(seeds))
+    for dose, scale in zip(DOSES, scales, strict=True):
+        table = noise(rng, len(seeds), law, scale)
         table[:, 1] += slope * dose
         table[-1, 1] += odd_seed * dose
         wh.arm(table, condition="rho-guided" if dose else "sft-only", weight=dose, model=model, seeds=seeds)
 
 
-def ablation(wh: Warehouse, rng: np.random.Generator, *, shift: float = 0.0, cell: float = 0.0) -> None:
+def ablation(wh: Warehouse, rng: np.random.Generator, *, shift: float = 0.0, cell: float = 0.0, law: Law = normal,
+             scales: Sequence[float] = EVEN) -> None:  # fmt: skip
     """Four conditions; each is `shift` further along all behaviors, and one cell of toxicity departs by `cell`."""
-    for k, condition in enumerate(CONDITIONS):
-        table = noise(rng) + shift * k
+    for k, (condition, scale) in enumerate(zip(CONDITIONS, scales, strict=True)):
+        table = noise(rng, law=law, scale=scale) + shift * k
         if condition == "shuffled-pairs":
             table[1, 1] += cell
         wh.arm(table, condition=condition, weight=0.2, model="m3")
 
 
-def steering(wh: Warehouse, rng: np.random.Generator, *, controls: int, peak: float = 0.0) -> None:
+def steering(wh: Warehouse, rng: np.random.Generator, *, controls: int, peak: float = 0.0,
+             law: Law = normal) -> None:  # fmt: skip
     """A layer sweep of one vector and its random controls."""
     for control in (None, *range(controls)):
         for layer in LAYERS:
             size = peak if control is None and layer == LAYERS[2] else 0.0
-            scores = {b: float(rng.normal(0, NOISE)) + size for b in BEHAVIORS[:2]}
+            scores = {b: NOISE * float(law(rng, (1,))[0]) + size for b in BEHAVIORS[:2]}
             wh.run(scores, seed=0, kind="steering", layer=layer, alpha=4.0, control=control)
 
 
-def freeze(wh: Warehouse, rng: np.random.Generator, *, error: float, product: float = 0.0, idle: bool = False) -> None:
+def freeze(wh: Warehouse, rng: np.random.Generator, *, error: float, product: float = 0.0, idle: bool = False,
+           law: Law = normal) -> None:  # fmt: skip
     """A freeze x compress grid; `product` is the size of the interaction, `idle`: freezing changes nothing."""
     for compress in (0.7, 0.85, 1.0):
         fixed = float(rng.normal(0, NOISE))
         for frozen in (0.0, 0.25, 0.5, 0.75, 0.9):
             effect = 0.3 * compress + (0.0 if idle else -0.2 * frozen + product * frozen * (1 - compress))
-            value = effect + (fixed if idle else float(rng.normal(0, error)))
+            value = effect + (fixed if idle else error * float(law(rng, (1,))[0]))
             wh.run({"factual": value}, seed=0, kind="freeze", baseline=None, compress_ratio=compress,
                    freeze_ratio=frozen, config={"fine_tuned": 1})  # fmt: skip
 
 
-def nothing(rng: np.random.Generator) -> Warehouse:
-    """All families, no effect anywhere."""
-    wh = Warehouse()
-    ladder(wh, rng)
-    ladder(wh, rng, model="m2")
-    ablation(wh, rng)
-    steering(wh, rng, controls=19)
-    freeze(wh, rng, error=0.02)
-    return wh
+def nothing(law: Law = normal, scales: Sequence[float] = EVEN) -> Build:
+    """All families, no effect anywhere; `scales` are SDs of the doses and of the conditions."""
+
+    def build(rng: np.random.Generator) -> Warehouse:
+        wh = Warehouse()
+        ladder(wh, rng, law=law, scales=scales)
+        ladder(wh, rng, model="m2", law=law, scales=scales)
+        ablation(wh, rng, law=law, scales=scales)
+        steering(wh, rng, controls=19, law=law)
+        freeze(wh, rng, error=0.02, law=law)
+        return wh
+
+    return build
 
 
 def ladders(**planted: Any) -> Build:
@@ -190,12 +216,20 @@ def margins_apart(rng: np.random.Generator) -> Warehouse:
     return wh
 
 
-def copied(rng: np.random.Generator) -> Warehouse:
-    """The null warehouse with all runs of one model in it three times."""
-    wh = Warehouse()
-    ladder(wh, rng)
-    wh.rows += [row | {"run": f"{row['run']}-{k}"} for k in (1, 2) for row in list(wh.rows)]
-    return wh
+def copied(new_seeds: bool) -> Build:
+    """The null warehouse with all runs of one model in it three times, under their own or under new seeds."""
+
+    def build(rng: np.random.Generator) -> Warehouse:
+        wh = Warehouse()
+        ladder(wh, rng)
+        wh.rows += [
+            row | {"run": f"{row['run']}-{k}", "seed": row["seed"] + new_seeds * 10_000 * k}
+            for k in (1, 2)
+            for row in list(wh.rows)
+        ]
+        return wh
+
+    return build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,9 +245,13 @@ class Scenario:
 
 
 SCENARIOS: tuple[Scenario, ...] = (
-    Scenario(name="no effect", build=nothing),
+    Scenario(name="no effect", build=nothing(), size="normal"),
+    Scenario(name="no effect, heavy tails", build=nothing(heavy_tailed), size="Student's t, 3 df"),
+    Scenario(name="no effect, skewed", build=nothing(skewed), size="exponential"),
+    Scenario(name="no effect, unequal spread", build=nothing(scales=UNEQUAL), size="SDs 1 : 3 : 1/2 : 2"),
     Scenario(name="pooled strata", build=margins_apart, size="two γ 10 SD apart"),
-    Scenario(name="duplicated rows", build=copied, size="every run three times"),
+    Scenario(name="duplicated rows", build=copied(new_seeds=False), size="every run three times"),
+    Scenario(name="copies under new seeds", build=copied(new_seeds=True), size="every run three times"),
     Scenario(name="no-op factor", build=built(freeze, error=0.0, idle=True), detector="additivity",
              verdict="degenerate", size="freezing changes nothing"),
     Scenario(name="copied baselines", build=ladders(), detector="baseline", verdict="artefact", size="one baseline"),
@@ -230,7 +268,7 @@ SCENARIOS: tuple[Scenario, ...] = (
              size="conditions 2 SD apart, 5 seeds"),
     Scenario(name="transfer", build=ladders(slope=80 * NOISE), detector="transfer", size="equal slopes, rise of 40 SD"),
     Scenario(name="condition x seed", build=built(ablation, cell=12 * NOISE), detector="interaction",
-             size="one cell by 12 SD, 4 x 5"),
+             verdict="suggestive", size="one cell by 12 SD, 4 x 5"),
     Scenario(name="interaction of axes", build=built(freeze, error=0.005, product=1.5), detector="additivity",
              size="product term 1.5, error 0.005"),
     Scenario(name="super-responder", build=ladders(odd_seed=24 * NOISE), detector="responder",

@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from analysis.design import Declared
 from analysis.findings import Group, Robustness
 from analysis.looks import Look, group, leaving_out
 from analysis.panel import Sheet
-from analysis.stats.couplings import coupling_change, spearman_pairs
+from analysis.stats.couplings import coupling_change, coupling_changes, many_spearman_pairs, spearman_pairs
 from analysis.stats.results import Array, Estimate, Test, no_estimate
 from analysis.study import StudyOptions
 
@@ -32,13 +33,13 @@ class Coupling(Detector):
     reference = "Spearman 1904; Pitman 1937 (permutation test)"
 
     def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
-        looks = []
-        for sheet in data.panel.sheets:
-            if len(sheet.seeds) < 3:
-                continue
-            for (i, j), test in spearman_pairs(sheet.values, rng).items():
-                looks.append(self._look(sheet, i, j, test, options, rng))
-        return looks
+        sheets = [sheet for sheet in data.panel.sheets if len(sheet.seeds) > 2]
+        found = many_spearman_pairs([sheet.values for sheet in sheets], rng)
+        return [
+            self._look(sheet, i, j, test, options, rng)
+            for sheet, tests in zip(sheets, found, strict=True)
+            for (i, j), test in tests.items()
+        ]
 
     def _look(self, sheet: Sheet, i: int, j: int, test: Test, options: StudyOptions, rng: np.random.Generator) -> Look:
         a, b = sheet.behaviors[i], sheet.behaviors[j]
@@ -80,20 +81,14 @@ class CouplingChange(Detector):
     reference = "Pitman 1937"
 
     def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
-        return [look for a, b in neighbours(data.panel.sheets) for look in self._pair(a, b, rng)]
+        cases = [case for a, b in neighbours(data.panel.sheets) if (case := _Case.of(a, b))]
+        found = coupling_changes([case.groups for case in cases], rng)
+        return [look for case, tests in zip(cases, found, strict=True) for look in self._looks(case, tests, rng)]
 
-    def _pair(self, a: Sheet, b: Sheet, rng: np.random.Generator) -> list[Look]:
-        shared = [name for name in a.behaviors if name in b.behaviors]
-        if len(shared) < 2:
-            return []
-        tables = [np.column_stack([sheet.column(name) for name in shared]) for sheet in (a, b)]
-        whole = [~np.isnan(values).any(axis=1) for values in tables]
-        groups = [values[keep] for values, keep in zip(tables, whole, strict=True)]
-        seeds = [np.array(sheet.seeds)[keep] for sheet, keep in zip((a, b), whole, strict=True)]
-        if min(len(values) for values in groups) < 4:
-            return []
+    def _looks(self, case: "_Case", tests: dict[tuple[int, int], Test], rng: np.random.Generator) -> list[Look]:
+        a, b, shared, groups, seeds = case.a, case.b, case.shared, list(case.groups), case.seeds
         looks = []
-        for (i, j), test in coupling_change(groups[0], groups[1], rng).items():
+        for (i, j), test in tests.items():
             change = "no difference can be formed" if test.statistic is None else f"rho changes by {test.statistic:.2f}"
             looks.append(
                 Look(
@@ -109,6 +104,31 @@ class CouplingChange(Detector):
                 )
             )
         return looks
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """Two strata side by side: the behaviors that both have, and the rows and seeds that have all of them."""
+
+    a: Sheet
+    b: Sheet
+    shared: list[str]
+    groups: tuple[Array, Array]
+    seeds: list[Array]
+
+    @classmethod
+    def of(cls, a: Sheet, b: Sheet) -> "_Case | None":
+        """None with fewer than two common behaviors or four whole rows."""
+        shared = [name for name in a.behaviors if name in b.behaviors]
+        if len(shared) < 2:
+            return None
+        tables = [np.column_stack([sheet.column(name) for name in shared]) for sheet in (a, b)]
+        whole = [~np.isnan(values).any(axis=1) for values in tables]
+        first, second = (values[keep] for values, keep in zip(tables, whole, strict=True))
+        seeds = [np.array(sheet.seeds)[keep] for sheet, keep in zip((a, b), whole, strict=True)]
+        if min(len(first), len(second)) < 4:
+            return None
+        return cls(a=a, b=b, shared=shared, groups=(first, second), seeds=seeds)
 
 
 def rho_without(
