@@ -1,21 +1,45 @@
-"""`rhodb analyze stress`: refusal rates by condition, and how they differ from the untouched model's."""
+"""`rhodb analyze stress`: refusal rates by condition and category, and how they differ over the same prompts."""
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.findings import Result
-from analysis.looks import RULE, Look, interval_text, judged
+from analysis.findings import Estimate, Result, Robustness, Test
+from analysis.looks import RULE, Look, interval_text, judged, leaving_out
 from analysis.query import Conditions, Query, read_sql
-from analysis.stats.rates import newcombe, wilson
-from analysis.stats.results import Test, no_test
+from analysis.stats.intervals import mean_interval
+from analysis.stats.permutation import sign_flip_test
+from analysis.stats.rates import fisher_exact, mcnemar, newcombe, newcombe_paired, wilson
+from analysis.stats.results import no_test
 from analysis.study import Study, StudyOptions
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KINDS = (("jailbreak", "jailbreaks refused"), ("benign", "benign prompts refused"))
+REFERENCES = ("baseline", "sft-only")
+"""What conditions are set against: the untouched model, and training without a contrastive term."""
+REFERENCE = "Wilson 1927; Newcombe 1998 (independent and paired, method 10); McNemar 1947; Fisher 1935"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What one condition did with prompts of one kind (and category)."""
+
+    condition: str
+    refused: int
+    n: int
+    runs: tuple[str, ...]
+    answers: Mapping[int, Mapping[str, int]]
+    """Seed -> prompt -> 1 if refused; empty where single answers are not stored."""
+
+    def without(self, seed: int) -> "Arm":
+        """The arm without a seed's answers."""
+        return replace(self, answers={s: found for s, found in self.answers.items() if s != seed})
 
 
 class Stress(Study):
@@ -32,68 +56,155 @@ class Stress(Study):
     def compute(self, frame: "pd.DataFrame", options: StudyOptions, rng: np.random.Generator) -> Result:
         looks: list[Look] = []
         for (model, _, judge), rows in frame.groupby(["model", "model_fingerprint", "judge"], dropna=False):
-            counted = dict(iter(rows.groupby("condition", sort=False)))
+            place = {"model": str(model), "judge": judge if isinstance(judge, str) else ""}
             for kind, words in KINDS:
-                looks += _rates(str(model), judge, kind, words, counted, options)
+                looks += _looks(place, kind, words, counted(rows, kind), options, rng)
+                answers = rows[(rows["kind"] == kind) & rows["category"].notna()]
+                for category, part in answers.groupby("category", sort=True):
+                    where = {**place, "category": str(category)}
+                    looks += _looks(where, kind, words, answered(part), options, rng)
         query = self.query(options)
         findings, count = judged(looks, options, query)
         messages = () if findings else ("no finished stress test: run `rhodb run stress-test`",)
         return Result(
             study=self.name, options=asdict(options), findings=findings, looks=count, messages=messages,
             query=query,
-            caption="Rates over prompts with Wilson intervals, differences with Newcombe's; prompts of several seeds "
-            f"are added up, so the intervals leave out what differs between seeds. {RULE}.",
+            caption="Rates over prompts with Wilson intervals. Differences pair the answers to the same prompt (exact "
+            "McNemar test, Newcombe's paired interval; over several seeds each prompt's mean answer, sign flips and t "
+            "interval over prompts); where single answers are not stored, Fisher's test of the counts. "
+            f"What would differ on other prompts is in the intervals, what differs between seeds is not. {RULE}.",
         )  # fmt: skip
 
 
-def _rates(
-    model: str, judge: Any, kind: str, words: str, counted: "dict[Any, pd.DataFrame]", options: StudyOptions
+def counted(rows: "pd.DataFrame", kind: str) -> dict[str, Arm]:
+    """Arms from the counts of all runs, with the single answers where they are stored."""
+    arms = {}
+    for condition, every in rows.groupby("condition", sort=False):
+        heads = every.drop_duplicates("run")
+        heads = heads[heads[f"n_{kind}"].notna() & heads[f"{kind}_refused"].notna()]
+        if len(heads):
+            arms[str(condition)] = Arm(
+                condition=str(condition), refused=int(heads[f"{kind}_refused"].sum()), n=int(heads[f"n_{kind}"].sum()),
+                runs=tuple(heads["run"]), answers=answers_of(every[every["kind"] == kind]),
+            )  # fmt: skip
+    return arms
+
+
+def answered(rows: "pd.DataFrame") -> dict[str, Arm]:
+    """Arms from single answers alone: those of one category."""
+    return {
+        str(condition): Arm(
+            condition=str(condition), refused=int(part["refused"].sum()), n=len(part),
+            runs=tuple(dict.fromkeys(part["run"])), answers=answers_of(part),
+        )
+        for condition, part in rows.groupby("condition", sort=False)
+    }  # fmt: skip
+
+
+def answers_of(rows: "pd.DataFrame") -> dict[int, dict[str, int]]:
+    """Seed -> prompt -> refused. A seed with two runs of one condition is left out: which of them counts is unknown."""
+    found: dict[int, dict[str, int]] = {}
+    for seed, part in rows.groupby("seed", sort=True):
+        if part["run"].nunique() == 1:
+            found[int(str(seed))] = dict(zip(part["prompt_key"], part["refused"].astype(int), strict=True))
+    return found
+
+
+def _looks(
+    place: Mapping[str, str],
+    kind: str,
+    words: str,
+    arms: Mapping[str, Arm],
+    options: StudyOptions,
+    rng: np.random.Generator,
 ) -> list[Look]:
-    totals = {}
-    for condition, every in counted.items():
-        part = every[every[f"n_{kind}"].notna() & every[f"{kind}_refused"].notna()]
-        if len(part):
-            totals[str(condition)] = (
-                int(part[f"{kind}_refused"].sum()),
-                int(part[f"n_{kind}"].sum()),
-                tuple(part["run"]),
-            )
+    """Every condition's rate against the references; a condition without any is a rate by itself."""
     looks = []
-    for condition, (refused, n, runs) in totals.items():
-        rate = wilson(refused, n, level=options.level)
-        what = f"{model}, {condition}: {refused} of {n} {words}, {interval_text(rate)}"
-        effect, runs_used = rate, runs
-        test = no_test("not enough data", "none: a rate by itself", n)
-        if condition != "baseline" and "baseline" in totals:
-            base, m, base_runs = totals["baseline"]
-            effect, runs_used = newcombe(refused, n, base, m, level=options.level), (*runs, *base_runs)
-            what += f"; against the untouched model's {base} of {m}: {interval_text(effect)}"
-            test = fisher_exact(refused, n, base, m)
-        looks.append(
-            Look(
-                detector="refusal rate",
-                about={"model": model, "behavior": "refusal", "metric": f"{kind} refusal rate", "split": "none",
-                       "quantity": "rate",
-                       "stratum": f"{condition}, {judge}" if isinstance(judge, str) else condition},
-                what=what, effect=effect, test=test, method=f"{effect.method}; {test.method}",
-                reference="Wilson 1927; Newcombe 1998, method 10; Fisher 1935", runs=runs_used,
-                needed="it is the reference" if condition == "baseline" else "no untouched model to compare with",
-            )
-        )  # fmt: skip
+    for arm in arms.values():
+        references = [arms[name] for name in REFERENCES if name in arms and name != arm.condition]
+        if arm.condition == "baseline":
+            references = []
+        against: list[Arm | None] = [*references] or [None]
+        looks += [_look(place, kind, words, arm, reference, options, rng) for reference in against]
     return looks
 
 
-def fisher_exact(successes_a: int, n_a: int, successes_b: int, n_b: int) -> Test:
-    """Fisher's exact test of two rates; the floor is that of the observed margins."""
-    from scipy.stats import hypergeom
+def _look(
+    place: Mapping[str, str],
+    kind: str,
+    words: str,
+    arm: Arm,
+    reference: Arm | None,
+    options: StudyOptions,
+    rng: np.random.Generator,
+) -> Look:
+    rate = wilson(arm.refused, arm.n, level=options.level)
+    category = place.get("category", "")
+    where = f"{place['model']}, {arm.condition}" + (f", {category}" if category else "")
+    stratum = ", ".join([arm.condition, *([place["judge"]] if place["judge"] else [])])
+    if reference is not None and reference.condition != "baseline":
+        stratum += f" against {reference.condition}"
+    effect: Estimate = rate
+    tests: tuple[Test, ...] = (no_test("not enough data", "none: a rate by itself", arm.n),)
+    needed = "it is the reference" if arm.condition == "baseline" else "nothing to compare with"
+    what = f"{where}: {arm.refused} of {arm.n} {words}, {interval_text(rate)}"
+    if reference is not None:
+        effect, tests = compared(arm, reference, options.level, rng)
+        needed = "no prompt was answered otherwise"
+        what += f"; {interval_text(effect)} against {reference.refused} of {reference.n} of {reference.condition}"
+    return Look(
+        detector="refusal rate by category" if category else "refusal rate",
+        about={"model": place["model"], "behavior": "refusal", "metric": f"{kind} refusal rate", "split": "none",
+               "quantity": "rate", "stratum": f"{stratum}, {category}" if category else stratum},
+        what=what, effect=effect, test=tests[0], more=tests[1:],
+        method=f"{effect.method}; {tests[0].method}", reference=REFERENCE,
+        runs=(*arm.runs, *(reference.runs if reference is not None else ())),
+        needed=needed, seeds_for=prompts_for if reference is not None and reference.answers and arm.answers else None,
+        leave=None if reference is None else partial(_without_seeds, arm, reference, options.level, rng),
+    )  # fmt: skip
 
-    total, hits = n_a + n_b, successes_a + successes_b
-    method = "Fisher's exact test"
-    if hits in (0, total):
-        return no_test("degenerate", method, total)
-    support = np.arange(max(0, hits - n_b), min(hits, n_a) + 1)
-    chances = hypergeom.pmf(support, total, hits, n_a)
-    seen = chances[successes_a - support[0]]
-    p = float(min(1.0, chances[chances <= seen * (1 + 1e-9)].sum()))
-    return Test(statistic=successes_a / n_a - successes_b / n_b, p=p, n=total, method=method,
-                floor=float(chances[chances <= chances.min() * (1 + 1e-9)].sum()))  # fmt: skip
+
+def _without_seeds(arm: Arm, reference: Arm, level: float, rng: np.random.Generator) -> Robustness | None:
+    def measure(seed: int) -> tuple[float | None, float | None]:
+        other = reference.without(seed) if len(reference.answers) > 1 else reference
+        effect, test = over_prompts(arm.without(seed), other, level, rng)
+        return effect.value, test.p
+
+    return leaving_out(arm.answers, measure) if len(arm.answers) > 1 else None
+
+
+def compared(arm: Arm, reference: Arm, level: float, rng: np.random.Generator) -> tuple[Estimate, tuple[Test, ...]]:
+    """Difference and tests: over pairs of answers where they are stored, else of the counts."""
+    independent = fisher_exact(arm.refused, arm.n, reference.refused, reference.n)
+    if not arm.answers or not reference.answers:
+        return newcombe(arm.refused, arm.n, reference.refused, reference.n, level=level), (independent,)
+    effect, paired = over_prompts(arm, reference, level, rng)
+    return effect, (paired, independent)
+
+
+def over_prompts(arm: Arm, reference: Arm, level: float, rng: np.random.Generator) -> tuple[Estimate, Test]:
+    """Difference over the prompts that both answered.
+
+    One answer each: the exact McNemar test. Several seeds: each prompt's mean over them, its sign flipped at random;
+    the prompt is the unit, so that seeds do not count as prompts.
+    """
+    sides = [_by_prompt(side) for side in (arm, reference)]
+    prompts = [prompt for prompt in sides[0] if prompt in sides[1]]
+    a, b = (np.array([side[prompt] for prompt in prompts]) for side in sides)
+    if max(len(arm.answers), len(reference.answers)) == 1:
+        only_a, only_b = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
+        both, neither = int(((a == 1) & (b == 1)).sum()), int(((a == 0) & (b == 0)).sum())
+        return newcombe_paired(both, only_a, only_b, neither, level=level), mcnemar(only_a, only_b)
+    changed = (a - b)[a != b]
+    return mean_interval(a - b, level=level), sign_flip_test(changed, rng)
+
+
+def _by_prompt(arm: Arm) -> dict[str, float]:
+    """Share of seeds in which a prompt was refused, for the prompts that every seed answered."""
+    shared = set.intersection(*(set(found) for found in arm.answers.values())) if arm.answers else set()
+    return {prompt: float(np.mean([found[prompt] for found in arm.answers.values()])) for prompt in sorted(shared)}
+
+
+def prompts_for(level: float) -> str:
+    """How many answers must change, all in one direction, for an exact test of signs to reach a level."""
+    return f"{math.ceil(1 - math.log2(level))} prompts answered otherwise could"

@@ -1,9 +1,10 @@
--- Stress tests: refusals of jailbreaks and benign prompts, one row a run.
+-- Stress tests: counts of refusals and the single answers; one row a run and answer (a run without answers: one row).
 SELECT runs.uuid AS run, models.key AS model, models.fingerprint AS model_fingerprint, runs.seed, runs.experiment,
        tested.condition, tested.n_jailbreak, tested.jailbreak_refused, tested.n_benign, tested.benign_refused,
-       tested.judge
+       tested.judge, answered.prompt_key, answered.kind, answered.category, answered.refused
 FROM runs
 JOIN models ON models.id = runs.model_id
 JOIN stress_tests AS tested ON tested.run_id = runs.id
+LEFT JOIN stress_responses AS answered ON answered.run_id = runs.id AND answered.refused IS NOT NULL
 WHERE runs.state = 'done' AND {conditions}
-ORDER BY models.key, tested.condition, runs.seed, runs.uuid
+ORDER BY models.key, tested.condition, runs.seed, runs.uuid, answered.prompt_key
