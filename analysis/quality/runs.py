@@ -12,7 +12,7 @@ from analysis.panel import Panel, Sheet
 from analysis.quality.flags import flag, listed
 from analysis.quality.measurements import PLACES
 from analysis.stats.couplings import spearman_pairs
-from analysis.stress import fisher_exact
+from analysis.stats.rates import fisher_exact
 
 if TYPE_CHECKING:
     import pandas as pd
