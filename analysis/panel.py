@@ -8,6 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ class Sheet:
     runs: tuple[str, ...]
     baseline_runs: tuple[str | None, ...]
 
-    @property
+    @cached_property
     def label(self) -> str:
         arm = self.arm
         parts = [arm.condition]
@@ -67,11 +68,18 @@ class Sheet:
 
     def sample(self, behavior: str) -> tuple[Array, tuple[int, ...], tuple[str, ...]]:
         """Values, seeds and runs that have the behavior."""
-        if behavior not in self.behaviors:
-            return np.empty(0), (), ()
-        column = self.column(behavior)
-        there = np.flatnonzero(~np.isnan(column))
-        return column[there], tuple(self.seeds[i] for i in there), tuple(self.runs[i] for i in there)
+        return self._samples.get(behavior, (np.empty(0), (), ()))
+
+    @cached_property
+    def _samples(self) -> dict[str, tuple[Array, tuple[int, ...], tuple[str, ...]]]:
+        there = ~np.isnan(self.values)
+        if there.all():
+            return {b: (self.values[:, k], self.seeds, self.runs) for k, b in enumerate(self.behaviors)}
+        kept = [np.flatnonzero(column).tolist() for column in there.T]
+        return {
+            b: (self.values[rows, k], tuple(self.seeds[i] for i in rows), tuple(self.runs[i] for i in rows))
+            for k, (b, rows) in enumerate(zip(self.behaviors, kept, strict=True))
+        }
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,10 +3,11 @@
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 
 import numpy as np
+from scipy import special
 
 from analysis.anomalies.base import Data, Detector, about
 from analysis.design import Declared
@@ -172,15 +173,18 @@ def neighbours(sheets: list[Sheet]) -> list[tuple[Sheet, Sheet]]:
 
 def fisher_interval(test: Test, level: float) -> Estimate:
     """Spearman's rho with an interval on Fisher's scale, variance 1.06 / (n - 3) (Fieller & Pearson 1961)."""
-    from scipy import special
-
     method = "Spearman's rho, Fisher interval with variance 1.06 / (n - 3)"
     rho, n = test.statistic, test.n
     if rho is None or n < 5 or abs(rho) >= 1 - 1e-12:
         return no_estimate("ok" if rho is not None else test.status, method, n, value=rho, level=level)
-    reach = float(special.ndtri((1 + level) / 2)) * math.sqrt(1.06 / (n - 3))
+    reach = _normal_quantile((1 + level) / 2) * math.sqrt(1.06 / (n - 3))
     low, high = (math.tanh(math.atanh(rho) + side * reach) for side in (-1, 1))
     return Estimate(value=rho, low=low, high=high, n=n, method=method, level=level)
+
+
+@cache
+def _normal_quantile(p: float) -> float:
+    return float(special.ndtri(p))
 
 
 def seeds_for_rho(alpha: float) -> int:

@@ -166,8 +166,8 @@ def pseudo_f(points: Array, labels: tuple[str, ...], rng: np.random.Generator, *
         return no_test("not enough data", method, n)
     centred = points - points.mean(axis=0)
     orders = np.vstack([np.arange(n), rng.permuted(np.broadcast_to(np.arange(n), (draws, n)), axis=1)])
-    onehot = (codes[orders][:, :, None] == np.arange(k)).astype(np.float64)
-    sums = np.einsum("sng,nd->sgd", onehot, centred)
+    onehot = (codes[orders][:, None, :] == np.arange(k)[:, None]).astype(np.float64)
+    sums = onehot @ centred
     between = ((sums**2).sum(axis=2) / np.bincount(codes)).sum(axis=1)
     total = float((centred**2).sum())
     if total - between[0] <= 1e-12 * total:
