@@ -5,7 +5,7 @@ and sums, which it vectorises. On a GPU nothing here is used.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, cast
@@ -25,8 +25,6 @@ _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _ROUND = 12582912.0
 _EXPONENT_SHIFT = mx.array(23, mx.int32)
 _EXPONENT_BIAS = mx.array(127 << 23, mx.int32)
-_LOWEST, _HIGHEST = -87.33654, 88.72283
-"""Between these exp(x) is a normal, finite float32."""
 _NEGLIGIBLE = -80.0
 """exp of this, 1.8e-35, adds nothing to a sum that contains 1, and its products are still normal numbers."""
 
@@ -44,70 +42,33 @@ def _power(x: mx.array) -> mx.array:
 
 
 @mx.compile
-def _exp(x: mx.array) -> mx.array:
-    # Half the argument, squared: so 2^n never leaves the range of the exponent bits.
-    half = _power(mx.clip(x, _LOWEST, _HIGHEST) * 0.5)
-    inside = mx.where(x < _LOWEST, 0.0, half * half)
-    return mx.where(x > _HIGHEST, mx.inf, inside)
-
-
-@mx.custom_function
-def exp(x: mx.array) -> mx.array:
-    """exp(x) of a float32 array, to 1e-6 relative. Overflows to infinity, underflows to 0 without subnormals."""
-    return _exp(x)
-
-
-@exp.vjp
-def _exp_vjp(primal: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
-    return cotangent * output
-
-
-@mx.compile
 def _decay(x: mx.array) -> mx.array:
     return _power(mx.maximum(x, _NEGLIGIBLE))
 
 
-@mx.custom_function
 def decay(x: mx.array) -> mx.array:
     """exp(x) for x <= 0, the exponential of a softmax: below -80 it stays at 1.8e-35."""
     return _decay(x)
 
 
-@decay.vjp
-def _decay_vjp(primal: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
-    return cotangent * output
-
-
-def _sigmoid(x: mx.array) -> mx.array:
+def sigmoid(x: mx.array) -> mx.array:
+    """1 / (1 + exp(-x)) of a float32 array."""
     return 1.0 / (1.0 + _power(mx.clip(-x, _NEGLIGIBLE, -_NEGLIGIBLE)))
 
 
 @mx.compile
 def _swiglu(gate: mx.array, x: mx.array) -> mx.array:
-    return gate * x * _sigmoid(gate)
+    return gate * x * sigmoid(gate)
 
 
-@mx.compile
-def _swiglu_gradients(gate: mx.array, x: mx.array, cotangent: mx.array) -> tuple[mx.array, mx.array]:
-    sigmoid = _sigmoid(gate)
-    silu = gate * sigmoid
-    return cotangent * x * (sigmoid + silu * (1.0 - sigmoid)), cotangent * silu
-
-
-@mx.custom_function
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
     """silu(gate) * x of float32 arrays of one shape."""
     return _swiglu(gate, x)
 
 
-@swiglu.vjp
-def _swiglu_vjp(primals: tuple[mx.array, mx.array], cotangent: mx.array, output: mx.array) -> tuple[mx.array, mx.array]:
-    return _swiglu_gradients(*primals, cotangent)
-
-
 def silu(x: mx.array) -> mx.array:
     """x * sigmoid(x) of a float32 array."""
-    return cast(mx.array, swiglu(x, mx.ones_like(x)))
+    return swiglu(x, mx.ones_like(x))
 
 
 def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: float, mask: mx.array | None) -> mx.array:
@@ -115,32 +76,23 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: flo
 
     G divides H; a group's heads are stacked into one taller matrix, so that BLAS gets fewer, larger products.
     """
+    return attend(queries, keys, values, scale=scale, mask=mask)[0]
+
+
+def attend(
+    queries: mx.array, keys: mx.array, values: mx.array, *, scale: float, mask: mx.array | None
+) -> tuple[mx.array, mx.array, mx.array]:
+    """`attention`, its weights before they are divided by their sums (B, H, L, S), and these sums (B, H, L, 1)."""
     batch, heads, length, dims = queries.shape
     groups, span = keys.shape[1], keys.shape[2]
     stacked = (queries * scale).reshape(batch, groups, -1, dims)
     scores = (stacked @ keys.swapaxes(-1, -2)).reshape(batch, heads, length, span)
     if mask is not None:
         scores = scores + mask
-    weights = cast(mx.array, decay(scores - mx.stop_gradient(scores.max(axis=-1, keepdims=True))))
+    weights = decay(scores - scores.max(axis=-1, keepdims=True))
     mixed = weights.reshape(batch, groups, -1, span) @ values
-    return mixed.reshape(batch, heads, length, -1) / weights.sum(axis=-1, keepdims=True)
-
-
-def scaled_dot_product_attention(
-    queries: mx.array,
-    keys: mx.array,
-    values: mx.array,
-    cache: Any,
-    scale: float,
-    mask: mx.array | str | None,
-    sinks: mx.array | None = None,
-) -> mx.array:
-    """mlx_lm's function of this name; what the fast form does not cover is left to the original."""
-    plain = hasattr(cache, "bits") or sinks is not None or queries.dtype != mx.float32
-    if plain or queries.shape[2] == 1:
-        original: Any = base.scaled_dot_product_attention
-        return cast(mx.array, original(queries, keys, values, cache, scale, mask, sinks))
-    return attention(queries, keys, values, scale=scale, mask=_additive(mask, queries.shape[2], keys.shape[2]))
+    sums = weights.sum(axis=-1, keepdims=True)
+    return mixed.reshape(batch, heads, length, -1) / sums, weights, sums
 
 
 def _additive(mask: mx.array | str | None, length: int, span: int) -> mx.array | None:
@@ -152,20 +104,43 @@ def _additive(mask: mx.array | str | None, length: int, span: int) -> mx.array |
     return mask
 
 
-def _fast_swiglu(gate: mx.array, x: mx.array) -> mx.array:
-    return cast(mx.array, swiglu(gate, x) if gate.dtype == mx.float32 else activations.swiglu(gate, x))
+Swiglu = Callable[[mx.array, mx.array], mx.array]
+Attention = Callable[..., mx.array]
+"""Like `attention`."""
 
 
-_REPLACEMENTS = {
-    "swiglu": (activations.swiglu, _fast_swiglu),
-    "scaled_dot_product_attention": (base.scaled_dot_product_attention, scaled_dot_product_attention),
-}
-"""Name in a model's module -> (mlx_lm's function, the fast one)."""
+def replacements(fast_swiglu: Swiglu, fast_attention: Attention) -> dict[str, tuple[Any, Any]]:
+    """Name in a model's module -> (mlx_lm's function, one like it that uses the fast one wherever that fits)."""
+
+    def gated(gate: mx.array, x: mx.array) -> mx.array:
+        return cast(mx.array, fast_swiglu(gate, x) if gate.dtype == mx.float32 else activations.swiglu(gate, x))
+
+    def scaled_dot_product_attention(
+        queries: mx.array,
+        keys: mx.array,
+        values: mx.array,
+        cache: Any,
+        scale: float,
+        mask: mx.array | str | None,
+        sinks: mx.array | None = None,
+    ) -> mx.array:
+        plain = hasattr(cache, "bits") or sinks is not None or queries.dtype != mx.float32
+        if plain or queries.shape[2] == 1:
+            original: Any = base.scaled_dot_product_attention
+            return cast(mx.array, original(queries, keys, values, cache, scale, mask, sinks))
+        return fast_attention(queries, keys, values, scale=scale, mask=_additive(mask, queries.shape[2], keys.shape[2]))
+
+    return {
+        "swiglu": (activations.swiglu, gated),
+        "scaled_dot_product_attention": (base.scaled_dot_product_attention, scaled_dot_product_attention),
+    }
 
 
 @contextmanager
-def fast_math(model: Module) -> Iterator[None]:
+def fast_math(model: Module, *, swiglu: Swiglu = swiglu, attention: Attention = attention) -> Iterator[None]:
     """Inside the block the model uses the fast SwiGLU and attention, if MLX computes on the CPU.
+
+    These have no gradients: training takes `fastgrad.fast_gradients` instead.
 
     They are put in the place of mlx_lm's functions in the modules that define the model's layers, and taken out
     again. Blocks may be nested; a model whose module uses other functions is left as it is.
@@ -173,7 +148,7 @@ def fast_math(model: Module) -> Iterator[None]:
     changed: list[tuple[Any, str, Any]] = []
     if is_cpu():
         for module in _defining_modules(model):
-            for name, (slow, fast) in _REPLACEMENTS.items():
+            for name, (slow, fast) in replacements(swiglu, attention).items():
                 if getattr(module, name, None) is slow:
                     setattr(module, name, fast)
                     changed.append((module, name, slow))

@@ -11,7 +11,7 @@ from mlx.nn.layers.linear import Linear
 from rhodb.errors import InputError
 from runners.backend.batching import Contrast, Pair, contrast_groups, sft_groups
 from runners.backend.device import is_cpu
-from runners.backend.fastmath import fast_math
+from runners.backend.fastgrad import fast_gradients
 from runners.backend.forward import Body, row_forward
 from runners.backend.loss import WAVE, StepBatch, StepLoss, fast_step, plain_step
 from runners.backend.models import LoadedModel
@@ -60,7 +60,7 @@ class Stepper:
         with ExitStack() as stack:
             self._body, self._trees = stack.enter_context(row_forward(model, self.max_tokens))
             if self.matrix is not None:
-                stack.enter_context(fast_math(model))
+                stack.enter_context(fast_gradients(model))
             yield
 
     def step(self, texts: Sequence[str], pairs: Sequence[PairText]) -> tuple[StepLoss, int]:

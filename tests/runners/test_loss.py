@@ -9,7 +9,7 @@ from mlx.utils import tree_flatten, tree_map
 
 from runners.backend.batching import contrast_groups, sft_groups
 from runners.backend.cross_entropy import token_cross_entropy_
-from runners.backend.fastmath import fast_math
+from runners.backend.fastgrad import fast_gradients
 from runners.backend.forward import row_forward
 from runners.backend.lora import lora_installed, lora_layers
 from runners.backend.loss import StepBatch, StepLoss, fast_step, hinge, plain_step
@@ -45,7 +45,7 @@ def lora_model(tiny_model: LoadedModel):
 def fast(loaded: LoadedModel, batch: StepBatch, *, rho_weight: float, margin: float) -> StepLoss:
     matrix = head_matrix(loaded.model)
     assert matrix is not None
-    with fast_math(loaded.model), row_forward(loaded.model, 64) as (body, trees):
+    with fast_gradients(loaded.model), row_forward(loaded.model, 64) as (body, trees):
         assert trees
         return fast_step(loaded.model, body, matrix, batch, rho_weight=rho_weight, margin=margin)
 
