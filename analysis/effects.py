@@ -77,7 +77,7 @@ class Effects(Study):
             messages=(
                 *messages,
                 *_twins(findings),
-                *_seed_gaps(findings),
+                *_seed_gaps(findings, _unknown_seeds(frame)),
                 *_too_few(findings, options),
                 *_why_empty(strata, findings, options),
             ),
@@ -251,10 +251,19 @@ def _twins(findings: Sequence[Finding]) -> list[str]:
     return list(told)
 
 
-def _seed_gaps(findings: Sequence[Finding]) -> list[str]:
+def _unknown_seeds(frame: "pd.DataFrame") -> frozenset[str]:
+    """Runs whose seed nobody recorded: their numbers only tell them apart."""
+    if "seed_known" not in frame.columns:
+        return frozenset()
+    return frozenset(frame.loc[frame["seed_known"] == 0, "run"])
+
+
+def _seed_gaps(findings: Sequence[Finding], unknown: frozenset[str]) -> list[str]:
     """Sides of a comparison that do not have the same seeds: missing or failed runs may not be random."""
     gaps: dict[str, None] = {}  # a set that keeps the order
     for finding in findings:
+        if unknown.intersection(finding.evidence.runs):
+            continue
         a, b = finding.groups
         for one, other in ((a, b), (b, a)):
             missing = sorted(set(other.seeds) - set(one.seeds))

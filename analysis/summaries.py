@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from analysis.anomalies.base import about, named
+from analysis.anomalies.base import about, all_seeds, named, without
 from analysis.anomalies.dose import DoseTrend, Reversal, stratum_of
 from analysis.anomalies.responder import Responder
 from analysis.anomalies.study import caption, data_of, family_query, held_to
 from analysis.anomalies.transfer import Transfer
 from analysis.design import Declared
 from analysis.findings import Result
-from analysis.looks import Look, group, interval_text, judged, metric_unit
+from analysis.looks import Look, group, interval_text, judged, leaving_out, metric_unit
 from analysis.panel import Panel, Sheet
 from analysis.query import Query
 from analysis.stats.intervals import mean_interval, sd_interval, sd_ratio_interval
@@ -92,7 +92,13 @@ def _mean_look(sheet: Sheet, behavior: str, options: StudyOptions, rng: np.rando
         runs=runs,
         unit=unit,
         needed="at least two seeds that differ are needed for an interval",
+        leave=lambda: leaving_out(seeds, lambda seed: _mean_without(without(sheet, behavior, seed))),
     )
+
+
+def _mean_without(values: Array) -> tuple[float | None, float | None]:
+    test = zero_mean_test(values)
+    return (None, None) if test.p is None else (float(values.mean()), test.p)
 
 
 def zero_mean_test(values: Array) -> Test:
@@ -142,6 +148,13 @@ def _spread_look(ladder: list[Sheet], behavior: str, options: StudyOptions) -> L
     spreads = [sd_interval(values, level=options.level) for values, _, _ in samples]
     least = min(range(1, len(kept)), key=lambda i: spreads[i].value or 0.0)
     ratio = sd_ratio_interval(samples[0][0], samples[least][0], level=options.level)
+
+    def without_seed(seed: int) -> tuple[float | None, float | None]:
+        rest = [without(sheet, behavior, seed) for sheet in kept]
+        if min(len(values) for values in rest) < 2:
+            return None, None
+        return sd_ratio_interval(rest[0], rest[least]).value, brown_forsythe(rest).p
+
     listed = "; ".join(f"λ={s.dose:g}: {interval_text(sd)}" for s, sd in zip(kept, spreads, strict=True))
     return Look(
         detector="spread over seeds",
@@ -155,4 +168,5 @@ def _spread_look(ladder: list[Sheet], behavior: str, options: StudyOptions) -> L
         groups=tuple(group(f"λ={s.dose:g}", seeds, v) for s, (v, seeds, _) in zip(kept, samples, strict=True)),
         runs=tuple(run for _, _, runs in samples for run in runs),
         unit=metric_unit(kept[0].metric, kept[0].quantity)[1],
+        leave=lambda: leaving_out(all_seeds(kept), without_seed),
     )

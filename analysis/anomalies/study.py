@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+TARONE = (
+    "Holm over the K of them that can reach alpha / K: an exact test whose smallest possible p is larger cannot be "
+    "rejected, whatever the data, and is not paid for, Tarone 1990"
+)
+
+
 class Anomalies(Study):
     """Patterns that stand out, and what makes them: ten detectors, corrected together for all their looks."""
 
@@ -105,8 +111,9 @@ def with_seed_icc(look: Look) -> Look:
 
 def caption(options: StudyOptions, count: int, detectors: int) -> str:
     """How to read the table."""
-    names = {"holm": "Holm", "bh": "Benjamini-Hochberg", "none": "not adjusted"}
+    names = {"holm": TARONE, "bh": "Benjamini-Hochberg", "none": "not adjusted"}
     return (
         f"{detectors} kinds of look; split {options.split}; p adjusted over all {count} looks of the call "
-        f"({names[options.correction]}). Verdict at alpha {options.alpha:g}: {RULE}."
+        f"({names[options.correction]}). Headlines (supported, suggestive) say what leaving out any one seed does. "
+        f"Verdict at alpha {options.alpha:g}: {RULE}."
     )

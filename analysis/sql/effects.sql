@@ -1,7 +1,8 @@
 -- Scores of finished alignment runs beside those of the untouched model: one row a run, behavior, metric, split.
 WITH run_axes AS (
     SELECT runs.id, runs.uuid AS run, runs.kind, models.key AS model, models.fingerprint AS model_fingerprint,
-           runs.seed, runs.experiment, runs.origin, runs.notes, runs.config, runs.baseline_run_id, runs.host, runs.device, runs.git_commit, runs.started_at,
+           runs.seed, runs.seed_known, runs.experiment, runs.origin, runs.notes, runs.config, runs.baseline_run_id,
+           runs.host, runs.device, runs.git_commit, runs.started_at,
            axes.condition, axes.rho_weight, axes.margin, axes.sft_size, axes.lora_rank, axes.lora_alpha,
            axes.epochs, axes.lr
     FROM runs
@@ -14,8 +15,8 @@ chosen AS (
     WHERE ({where}
     )
 )
-SELECT chosen.run, chosen.kind, chosen.model, chosen.model_fingerprint, chosen.seed, chosen.experiment, chosen.origin, chosen.notes, chosen.config,
-       chosen.condition, chosen.rho_weight, chosen.margin,
+SELECT chosen.run, chosen.kind, chosen.model, chosen.model_fingerprint, chosen.seed, chosen.seed_known,
+       chosen.experiment, chosen.origin, chosen.notes, chosen.config, chosen.condition, chosen.rho_weight, chosen.margin,
        score.behavior, score.metric, score.split, score.value, score.se, score.n,
        untouched.value AS baseline_value, score.value - untouched.value AS delta
 FROM chosen
