@@ -10,7 +10,7 @@ from analysis.looks import Look, group, interval_text, leaving_out, metric_unit
 from analysis.panel import Sheet
 from analysis.stats.intervals import sd_ratio_interval
 from analysis.stats.results import Array, Estimate, Test, no_estimate, no_test
-from analysis.stats.spread import brown_forsythe
+from analysis.stats.spread import brown_forsythe, each_against_rest
 from analysis.study import StudyOptions
 
 BOUNDS = {"rho": (-1.0, 1.0), "truth_corr": (-1.0, 1.0), "auc": (0.0, 1.0), "pair_accuracy": (0.0, 1.0),
@@ -112,6 +112,8 @@ def spread_without(
 
 def one_against_rest(samples: list[Array]) -> Test:
     """Does one sample spread differently from the others together? Smallest p times the number of samples."""
+    if len({len(sample) for sample in samples}) == 1:
+        return each_against_rest(np.column_stack(samples))
     centred = [sample - np.median(sample) for sample in samples]
     tests = [
         brown_forsythe([sample, np.concatenate([*centred[:i], *centred[i + 1 :]])]) for i, sample in enumerate(centred)

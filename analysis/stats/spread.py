@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.stats.results import Test, as_sample, is_constant, no_test
+from analysis.stats.results import Array, Test, as_sample, is_constant, no_test
 
 METHOD = "Brown-Forsythe test of equal variances (Levene's test on deviations from the median)"
 
@@ -28,3 +28,28 @@ def brown_forsythe(groups: Sequence[npt.ArrayLike]) -> Test:
     f = between / within
     p = float(special.fdtrc(df_between, df_within, f))
     return Test(statistic=f, p=p, n=n, method=METHOD)
+
+
+def each_against_rest(table: Array) -> Test:
+    """Does one column spread differently from all others together? Smallest Brown-Forsythe p times the columns.
+
+    The others are pooled after centring each at its median. `table` is rows x columns, without gaps.
+    """
+    n, columns = table.shape
+    method = f"{METHOD}, one against the rest"
+    if n < 2 or columns < 2:
+        return no_test("not enough data", method, table.size)
+    centred = table - np.median(table, axis=0)
+    others = np.stack([np.delete(centred, i, axis=1).ravel() for i in range(columns)], axis=1)
+    own, rest = np.abs(centred), np.abs(others - np.median(others, axis=0))
+    size = n * columns
+    grand = (own.sum(axis=0) + rest.sum(axis=0)) / size
+    means, rest_means = own.mean(axis=0), rest.mean(axis=0)
+    between = n * (means - grand) ** 2 + (size - n) * (rest_means - grand) ** 2
+    within = (((own - means) ** 2).sum(axis=0) + ((rest - rest_means) ** 2).sum(axis=0)) / (size - 2)
+    # Deviations that do not vary beyond rounding leave the F ratio nothing to divide by.
+    known = within > 1e-24 * (own.max(axis=0) + rest.max(axis=0)) ** 2
+    if not known.any():
+        return no_test("degenerate", method, size)
+    f = float((between[known] / within[known]).max())
+    return Test(statistic=f, p=min(1.0, columns * float(special.fdtrc(1, size - 2, f))), n=size, method=method)
