@@ -139,7 +139,7 @@ def _walk(node: ast.AST, slot: Callable[[int], list[float]], text: str) -> Numbe
         return float(node.value)
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
         sides = (_number(_walk(side, slot, text), text) for side in (node.left, node.right))
-        return float(_OPERATORS[type(node.op)](*sides))
+        return _real(_OPERATORS[type(node.op)](*sides))
     if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
         return float(_OPERATORS[type(node.op)](_number(_walk(node.operand, slot, text), text)))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
@@ -155,6 +155,11 @@ def _walk(node: ast.AST, slot: Callable[[int], list[float]], text: str) -> Numbe
 def _number(value: Number, text: str) -> float:
     if isinstance(value, list):
         raise InputError(f"{text!r}: a key with * is a list; put mean(...), sum(...) or the like around it")
+    return _real(value)
+
+
+def _real(value: float) -> float:
+    """A finite number; ValueError for anything else (a negative base to a broken power is complex)."""
     if isinstance(value, complex) or not math.isfinite(value):
-        raise ValueError("the result is not a finite number")
-    return value
+        raise ValueError("the result is no finite number")
+    return float(value)

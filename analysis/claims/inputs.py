@@ -24,6 +24,8 @@ SEED = 42
 """The seed of the notes' scripts: their Monte Carlo comes out again."""
 SAMPLES = 10_000
 """As many as theirs."""
+NOISE_SAMPLES = 100_000
+"""More than theirs: widths of a long tail are noisy."""
 
 
 EXACT_UNITS = ("", "layer")
@@ -129,10 +131,10 @@ class Inputs:
         """The probe-noise study over the figures."""
         from analysis.probe_noise.study import ProbeNoiseStudy
 
-        result: NoiseResult = self._study(ProbeNoiseStudy())
+        result: NoiseResult = self._study(ProbeNoiseStudy(), samples=NOISE_SAMPLES)
         return result
 
-    def _study(self, study: AnswerStudy) -> Any:
-        options = AnswerOptions(inputs="published", samples=SAMPLES, seed=SEED)
+    def _study(self, study: AnswerStudy, *, samples: int = SAMPLES) -> Any:
+        options = AnswerOptions(inputs="published", samples=samples, seed=SEED)
         wanted = self.frame[self.frame["key"].str.partition("/")[0].isin(study.families)]
         return study.compute(wanted, "published", options, np.random.default_rng(SEED)).drawing

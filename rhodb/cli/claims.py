@@ -209,12 +209,15 @@ def _claims(file: Path | None, section: Sequence[str] | None) -> "list[Claim]":
 
 
 def _one(claims: "list[Claim]", name: str) -> "list[Claim]":
-    from rhodb.errors import UnknownNameError
+    from difflib import get_close_matches
+
+    from rhodb.errors import InputError
 
     kept = [claim for claim in claims if claim.id == name]
     if not kept:
-        close = [claim.id for claim in claims if claim.id.split(".")[0] == name.split(".", maxsplit=1)[0]]
-        raise UnknownNameError("claim", name, close or [claim.id for claim in claims])
+        close = get_close_matches(name, [claim.id for claim in claims], n=5, cutoff=0.4)
+        hint = f"; close to it: {', '.join(close)}" if close else ""
+        raise InputError(f"there is no claim {name!r}{hint}; `rhodb claims list` lists them")
     return kept
 
 

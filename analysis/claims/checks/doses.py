@@ -1,6 +1,7 @@
 """Dose-response: monotony, linearity, slopes, and the seeds behind the means."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 from scipy import special
@@ -166,6 +167,32 @@ def seed_pattern(inputs: Inputs, claim: Claim) -> Check:
 
 def _listed(seeds: list[int], chosen: "np.typing.ArrayLike") -> str:
     return ", ".join(str(seed) for seed, yes in zip(seeds, np.atleast_1d(chosen), strict=True) if yes) or "none"
+
+
+def seed_subset(inputs: Inputs, claim: Claim) -> Check:
+    """Size of the largest set of seeds whose values at λ `weight` have the dose table's printed mean and SD."""
+    weight = params.number(claim, "weight")
+    arm, printed = inputs.arm("pattern3", 0.1, weight, "factual"), inputs.arm("dose", 0.1, weight, "factual")
+    values = dict(arm.values or {})
+    half = max(inputs.figures[key].half for key in printed.inputs) + max(inputs.figures[key].half for key in arm.inputs)
+    fits = [
+        seeds
+        for size in range(len(values), 1, -1)
+        for seeds in combinations(values, size)
+        if abs(np.mean([values[s] for s in seeds]) - printed.mean) <= half
+        and abs(np.std([values[s] for s in seeds], ddof=1) - (printed.sd or 0.0)) <= half
+    ]
+    sets = sum(math.comb(len(values), size) for size in range(2, len(values) + 1))
+    return Check(
+        value=float(len(fits[0])) if fits else None, needs="the seeds behind the row",
+        inputs=(*arm.inputs, *printed.inputs),
+        method="all sets of two seeds or more of the per-seed table", numbers={"sets that fit": float(len(fits))},
+        remarks=tuple(
+            f"Of {sets} sets of seeds only {', '.join(map(str, seeds))} have the printed mean {printed.mean:g} and SD "
+            f"{printed.sd:g}: the row mixes experiments with different seeds."
+            for seeds in fits[:1] if len(seeds) < len(values)
+        ),
+    )  # fmt: skip
 
 
 def regression(inputs: Inputs, claim: Claim) -> Challenge:

@@ -242,17 +242,6 @@ def swaps(seed: int, count: int) -> list[bool]:
     return [generator.random() < 0.5 for _ in range(count)]
 
 
-def swapped(inputs: Inputs, claim: Claim) -> Check:
-    """Share of a step's pairs that are swapped for `seed`."""
-    count = int(inputs.value("training/pairs_per_step"))
-    found = swaps(params.whole(claim, "seed"), count)
-    return Check(
-        value=sum(found) / count,
-        method="random.Random(seed), made anew at every step",
-        inputs=("training/pairs_per_step",),
-    )
-
-
 def shuffles(inputs: Inputs, claim: Claim) -> Challenge:
     """Swapped pairs by seed: the shuffled control should swap alike in all seeds."""
     count = int(inputs.value("training/pairs_per_step"))

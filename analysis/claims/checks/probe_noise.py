@@ -3,7 +3,7 @@
 from analysis.claims.checks import params
 from analysis.claims.claim import Claim
 from analysis.claims.expression import MissingInputError
-from analysis.claims.inputs import Inputs
+from analysis.claims.inputs import NOISE_SAMPLES, SAMPLES, Inputs
 from analysis.claims.outcome import Challenge, Check
 from analysis.probe_noise.noise import Effect, correlation_sd
 from analysis.probe_noise.result import NoiseResult
@@ -36,9 +36,10 @@ def width(inputs: Inputs, claim: Claim) -> Check:
     if argument and int(argument) not in by_n:
         raise InputError(f"the power analysis has no {argument} probes; known: {', '.join(map(str, by_n))}")
     other = by_n.get(int(argument)) if argument else None
-    error = unpaired.width_error
+    fewer = (NOISE_SAMPLES / SAMPLES) ** 0.5
+    error = unpaired.width_error * fewer
     if name == "seeds":
-        value, error = seeds.width, seeds.width_error
+        value, error = seeds.width, seeds.width_error * fewer
     elif name == "unpaired":
         value = unpaired.width
     elif name == "inflation":
@@ -51,7 +52,7 @@ def width(inputs: Inputs, claim: Claim) -> Check:
         raise InputError(f"unknown statistic {params.text(claim, 'statistic')!r}")
     return Check(
         value=value, low=value - 3 * error, high=value + 3 * error, numbers={"Monte Carlo error": error},
-        method="central 95 % of the samples inside the notes' window; the range is three Monte Carlo errors",
+        method="central 95 % of the samples inside the notes' window; the range is three errors of the notes' 10,000",
         inputs=result.case.inputs if result.case else (),
     )  # fmt: skip
 

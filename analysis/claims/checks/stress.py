@@ -8,8 +8,7 @@ from analysis.claims.checks import params
 from analysis.claims.claim import Claim
 from analysis.claims.inputs import Inputs
 from analysis.claims.outcome import Challenge, Check
-from analysis.stats.rates import mcnemar, newcombe, wilson
-from analysis.stress import fisher_exact
+from analysis.stats.rates import fisher_exact, mcnemar, newcombe, wilson
 
 
 def rate(inputs: Inputs, claim: Claim) -> Check:

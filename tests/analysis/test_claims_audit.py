@@ -1,0 +1,117 @@
+"""The notes' claims: the code finds by computation what an independent audit found, and more."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from analysis.claims import KINDS, Verdict, read_claims, verify
+from analysis.claims.claim import shipped_file
+
+AUDIT = json.loads((Path(__file__).parent / "claims_audit.json").read_text(encoding="utf-8"))
+REPRODUCED = {"reproduced", "up to rounding"}
+CLASSES = {"OK": REPRODUCED, "R": {"up to rounding", "reproduced"}, "X": {"inconsistent"}, "U": {"method unsound"},
+           "NR": {"cannot be checked"}}  # fmt: skip
+
+# The claims that carry an audit id's class, where not all claims whose id begins with it do.
+DECIDING = {
+    "L1": ["L1.factual", "L1.toxicity", "L1.bias", "L1.each"],  # sycophancy's share happens to be 24.8 %
+    "L2": ["L2.zero", "L2.margin"],  # the loss's other properties hold
+    "H1a": ["H1a.d", "H1a.d2", "H1a.p", "H1a.p2"],  # n = 5, as the heading has it, does not give this p: H1a.n
+    "H2c": ["H2c.inverts"],
+    "M3": ["M3.q16.0", "M3.q84.0", "M3.q2.5", "M3.q97.5"],  # 0.035 as "95th percentile" is wrong: M3.percentile
+    "A1": ["A1.ratio"],
+    "P1": ["P1.point", "P1.low", "P1.high"],  # the diagram's own contour is elsewhere: P1.contour
+    "P2": ["P2.factual", "P2.sycophancy"],
+    "B2": ["B2.probes", "B2.inflation"],  # the width without probe noise is sound
+    "D2": ["D2.factual.0", "D2.factual.0.1", "D2.factual.0.2", "D2.factual.0.5"],
+    "T1": ["T1.ratio", "T1.bias", "T1.question"],
+    "T4": [f"T4.{dose}.{part}" for dose in ("0", "0.1", "0.2", "0.5") for part in ("mean", "pm", "sd")],
+    "K1": ["K1.p", "K1.star"],
+    "K3": ["K3.p"],
+    "F1": ["F1.mistral", "F1.different"],
+    "Y1": ["Y1.factual", "Y1.toxicity"],
+    "O2": ["O2.ratio"],
+}
+MORE = [
+    "P1.contour", "P3.lambda0", "V3.default", "M3.percentile", "A4.stack", "A5.baseline", "B3.drop", "B4.floor",
+    "D0.seeds.0.5", "D4.linear", "D5.diminishing", "J2.categories", "Q4.bias", "T3.doses", "N2.three", "F1.final",
+    "I1.rho-sft", "I1.cont-shuf", "I1.rho-shuf", "W3.within", "W4.toxicity", "H1a.n",
+]  # fmt: skip
+"""Inconsistencies beyond the audit's extract."""
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> dict[str, Verdict]:
+    return {verdict.id: verdict for verdict in verify()}
+
+
+@pytest.mark.parametrize("audited", AUDIT["classes"])
+def test_the_class_of_every_audited_claim_is_found(audited: str, verdicts: dict[str, Verdict]) -> None:
+    ids = DECIDING.get(audited) or [claim for claim in verdicts if claim.split(".")[0] == audited]
+    assert ids
+    found = {claim: verdicts[claim].verdict for claim in ids}
+    assert set(found.values()) <= CLASSES[AUDIT["classes"][audited]], found
+
+
+@pytest.mark.parametrize("claim", AUDIT["recomputed"])
+def test_recomputed_numbers_are_the_audits(claim: str, verdicts: dict[str, Verdict]) -> None:
+    assert verdicts[claim].recomputed == pytest.approx(AUDIT["recomputed"][claim], rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize(("claim", "name", "expected", "tolerance"), AUDIT["beside"])
+def test_sound_numbers_beside_the_printed_are_the_audits(
+    claim: str, name: str, expected: float, tolerance: float, verdicts: dict[str, Verdict]
+) -> None:
+    assert verdicts[claim].numbers[name] == pytest.approx(expected, abs=max(tolerance, 1e-12))
+
+
+@pytest.mark.parametrize("claim", MORE)
+def test_other_wrong_claims_are_found_too(claim: str, verdicts: dict[str, Verdict]) -> None:
+    assert verdicts[claim].verdict == "inconsistent"
+
+
+def test_intervals_of_the_optimum_are_as_wide_as_the_audits(verdicts: dict[str, Verdict]) -> None:
+    """90 %: χ² [.18, 2.35] for the sweep, clusters [.03, 2.8] for the seed table; printed table [.02, 3.1]."""
+    numbers = verdicts["V2.star"].numbers
+    sweep = "SDs that n seeds leave plausible (χ²), dose sweep (behind the notes' fit)"
+    assert numbers[f"{sweep}: low"] == pytest.approx(0.18, abs=0.02)
+    assert numbers[f"{sweep}: high"] == pytest.approx(2.35, rel=0.15)
+    clusters = "seeds resampled, per-seed table (Pattern 3)"
+    assert numbers[f"{clusters}: low"] == pytest.approx(0.034, abs=0.01)
+    assert numbers[f"{clusters}: high"] == pytest.approx(2.8, rel=0.15)
+
+
+def test_the_file_holds_no_verdict_and_no_recomputed_number(verdicts: dict[str, Verdict]) -> None:
+    text = shipped_file().read_text(encoding="utf-8")
+    with shipped_file().open(encoding="utf-8", newline="") as file:
+        columns = csv.DictReader(file).fieldnames or []
+    assert "verdict" not in columns and "recomputed" not in columns
+    assert not [kind for kind in KINDS if kind in text]
+    for verdict in verdicts.values():
+        value = 0.0 if verdict.recomputed is None else round(verdict.recomputed, 6)
+        if verdict.verdict == "inconsistent" and value % 1:
+            assert f",{value:.4g}," not in text, verdict.id
+
+
+def test_every_section_with_numbers_has_claims_and_ids_are_unique() -> None:
+    claims = read_claims()
+    assert len(claims) >= 150 and len({claim.id for claim in claims}) == len(claims)
+    sections = {claim.section for claim in claims}
+    assert {f"Pattern {i}" for i in range(1, 11)} <= {section.split(":")[0] for section in sections}
+    assert len(sections) >= 25
+
+
+def test_sentences_are_whole_and_name_what_is_missing(verdicts: dict[str, Verdict]) -> None:
+    for verdict in verdicts.values():
+        assert verdict.text.endswith((".", "?")) and "nan" not in verdict.text.split(), verdict.id
+        if verdict.verdict == "cannot be checked":
+            assert "it takes" in verdict.text and verdict.recomputed is None
+        if verdict.verdict == "method unsound":
+            assert verdict.objections and all(objection in verdict.text for objection in verdict.objections)
+
+
+def test_verifying_again_gives_the_same(verdicts: dict[str, Verdict]) -> None:
+    few = [claim for claim in read_claims() if claim.id in ("V2.q50", "B2.probes", "M2.median", "Z1.cv")]
+    assert [verdicts[verdict.id] for verdict in verify(claims=few)] == list(verify(claims=few))
