@@ -82,7 +82,9 @@ class Book:
         few = known if len(known) <= SHOWN_RUNS else []
         terms = list(narrow)
         if by_run and few:
-            terms.append(f"run IN ({', '.join(literal(run) for run in few)})")
+            own = [run for run in few if self.facts[run].kind != "baseline"]
+            # Untouched models have no rows of their own there: they stand beside those of their runs.
+            terms.append(among("run", own) if own else among("baseline", few))
         configs = dict.fromkeys(self.facts[run].config_hash for run in known)
         versions = dict.fromkeys(self.facts[run].versions for run in known if self.facts[run].versions)
         address = Address(

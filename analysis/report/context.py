@@ -12,7 +12,7 @@ from analysis.answers import Answer, AnswerOptions
 from analysis.findings import Result
 from analysis.landscape.load import LandscapeOptions
 from analysis.landscape.result import Tables
-from analysis.query import Query
+from analysis.query import Conditions, Query, read_sql
 from analysis.registry import load_answer_study, load_study
 from analysis.report.addresses import Book
 from analysis.report.document import Cell, Number
@@ -95,6 +95,27 @@ class Context:
         from analysis.claims import verify
 
         return self._once("claims", self.ahead.get("claims", lambda: verify(self.wh)))  # type: ignore[no-any-return]
+
+    def query(self, name: str, *, chosen: bool = True, **conditions: Any) -> Query:
+        """The SELECT `analysis/sql/NAME.sql` over the runs of the report's model and --where.
+
+        `conditions`: column, its dot written as two underscores, and the value or values that it must have.
+        """
+        terms = Conditions()
+        terms.equal("models.key", self.options.model)
+        for column, value in conditions.items():
+            if isinstance(value, list | tuple):
+                terms.among(column.replace("__", "."), value)
+            else:
+                terms.equal(column.replace("__", "."), value)
+        return Query(
+            sql=read_sql(name, conditions=f"{terms} AND {self.where() if chosen else '1 = 1'}"),
+            parameters=terms.parameters,
+        )
+
+    def where(self) -> str:
+        """SQL condition on `runs.id`: the runs that --where chooses."""
+        return read_sql("report_chosen", where=self.options.where) if self.options.where else "1 = 1"
 
     def rows(self, query: Query) -> list[dict[str, Any]]:
         """The rows of a query, which runs as `rhodb sql` runs it, with the same aggregate functions."""

@@ -5,6 +5,7 @@ carried compressed and unpacked by the page when the first chart comes into view
 """
 
 import base64
+import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,16 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from PIL import Image
 
 from analysis.report.charts import palette, specification
 from analysis.report.document import Cell, Chart, Column, Number, Report, Row, Table
 from analysis.report.page_file import pack, packed_json
 
 FILTERS: Final = ("model", "split", "metric")
+PICTURE_COLOURS: Final = 128
+COLUMNS: Final = 40
+"""Most columns of a table whose numbers are set to the right."""
 TEMPLATES: Final = Path(__file__).parent / "templates"
 SCRIPTS: Final = ("page.js", "filters.js", "tables.js", "addresses.js", "charts.js")
 STYLES: Final = ("base.css", "parts.css", "print.css")
@@ -33,7 +38,7 @@ def render(report: Report) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     writer = _Writer(report)
-    environment.filters |= {"prose": prose, "cell": writer.cell, "tabular": writer.tabular, "png": _base64}
+    environment.filters |= {"prose": prose, "cell": writer.cell, "tabular": writer.tabular, "png": _picture}
     charts = {place: specification(part) for place, part in _charts(report) if part.rows}
     light, dark = palette()
     return environment.get_template("page.html").render(
@@ -42,6 +47,7 @@ def render(report: Report) -> str:
         style=Markup("\n".join(_asset(name) for name in STYLES)),
         light=light,
         dark=dark,
+        numeric=", ".join(f".n{i} tr > :nth-child({i})" for i in range(1, COLUMNS + 1)),
         script=Markup("\n".join(_asset(name) for name in SCRIPTS)),
         data=packed_json(_without_pictures(report.to_json())),
         specifications=packed_json(charts),
@@ -78,6 +84,11 @@ class Tabular:
     columns: Sequence[Column]
     rows: Iterator[TableRow]
 
+    @property
+    def numeric(self) -> str:
+        """Classes of the table that name its numeric columns: n2 n3 ..."""
+        return " ".join(f"n{i}" for i, column in enumerate(self.columns, 1) if column.numeric)
+
 
 class _Writer:
     """Writes cells, with their serial numbers in the report."""
@@ -85,16 +96,16 @@ class _Writer:
     def __init__(self, report: Report) -> None:
         self._serials = {place: i for i, (place, _) in enumerate(report.cells())}
 
-    def cell(self, cell: Cell, place: str, repeated: bool = False) -> Markup:
+    def cell(self, cell: Cell, place: str, own: bool = False) -> Markup:
         """A label as text; what was computed as a link to its address, its text left as it is."""
         if isinstance(cell, str):
             return prose(cell)
         serial = self._serials[place]
         if not cell.address:
-            return Markup('<span data-cell="{}">{}</span>').format(serial, cell.text)
-        # On paper an address stands beside the first of its row only.
-        kind = Markup(' class="r"') if repeated else ""
-        return Markup('<a{} href="#{}" data-cell="{}">{}</a>').format(kind, cell.address, serial, cell.text)
+            return Markup("<span data-cell={}>{}</span>").format(serial, cell.text)
+        # On paper an address stands beside the first number of a row, and beside those that have another.
+        kind = Markup(" class=o") if own else ""
+        return Markup("<a{} href=#{} data-cell={}>{}</a>").format(kind, cell.address, serial, cell.text)
 
     def tabular(self, part: Table | Chart, place: str) -> Tabular:
         """A table, or the data of a chart, in one shape."""
@@ -111,13 +122,12 @@ class _Writer:
 
     def _table_row(self, table: Table, row: Row, place: str) -> TableRow:
         cells = []
-        before = ""
+        first = next((cell.address for cell in row.cells if not isinstance(cell, str)), "")
         for column, cell in zip(table.columns, row.cells, strict=True):
-            address = "" if isinstance(cell, str) else cell.address
-            content = self.cell(cell, f"{place}/{row.key}/{column.key}", address == before)
-            before = address or before
+            own = not isinstance(cell, str) and cell.address != first
+            content = self.cell(cell, f"{place}/{row.key}/{column.key}", own)
             text = cell if isinstance(cell, str) else cell.text
-            kind = "num" if column.numeric else ""
+            kind = ""
             if row.verdict and text == row.verdict:
                 kind = "verdict"
             elif row.behavior and text == row.behavior:
@@ -132,7 +142,7 @@ class _Writer:
                 value = row.get(name)
                 if isinstance(value, int | float) and not isinstance(value, bool):
                     number = Number(value=value, text=f"{value:.6g}", address=address)
-                    cells.append(("num", self.cell(number, f"{place}/{i}/{name}", bool(cells))))
+                    cells.append(("", self.cell(number, f"{place}/{i}/{name}")))
                 else:
                     cells.append(("", escape("" if value is None else value)))
             yield TableRow(behavior="", verdict="", cells=cells)
@@ -170,8 +180,13 @@ def _without_pictures(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
+def _picture(png: bytes) -> str:
+    """A PNG with a palette, a third of the size, as base64; one that does not get smaller stays as it is."""
+    with Image.open(io.BytesIO(png)) as opened:
+        few = opened.convert("RGB").quantize(PICTURE_COLOURS, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, format="png", optimize=True)
+    return base64.b64encode(min(png, buffer.getvalue(), key=len)).decode("ascii")
 
 
 def _slug(name: str) -> str:

@@ -9,7 +9,7 @@ JOIN alignment_runs AS axes ON axes.run_id = runs.id
 LEFT JOIN behavior_scores AS untouched
     ON untouched.run_id = runs.baseline_run_id AND untouched.behavior = passed.behavior
     AND untouched.metric = passed.metric AND untouched.split = passed.split
-WHERE runs.state = 'done' AND passed.metric = :metric AND passed.split = :split
+WHERE runs.state = 'done' AND {conditions}
 GROUP BY models.key, runs.experiment, runs.config_hash, axes.condition, passed.behavior, passed.epochs, passed.metric,
          passed.split
 ORDER BY models.key, axes.condition, passed.behavior, passed.epochs, runs.config_hash

@@ -1,17 +1,10 @@
 -- Means over the seeds of each stratum of a family: one row an arm, behavior, metric and split. Strata are never
--- pooled: rows differ wherever the configuration (without the seed), the experiment or the repeat does.
-WITH family_axes AS (
-    SELECT runs.id, runs.uuid AS run, runs.kind, models.key AS model, models.fingerprint AS model_fingerprint,
-           runs.seed, runs.experiment, runs.repeat, runs.config, runs.config_hash, runs.baseline_run_id, runs.host,
-           runs.device, runs.git_commit, runs.started_at{axes}
+-- pooled: rows differ wherever the configuration (without the seed) or the experiment does.
+WITH chosen AS (
+    SELECT runs.id, models.key AS model, runs.experiment, runs.config_hash, runs.baseline_run_id{axes}
     FROM runs
     JOIN models ON models.id = runs.model_id{join}
-    WHERE runs.state = 'done' AND runs.kind = '{kind}'
-),
-chosen AS (
-    SELECT * FROM family_axes
-    WHERE ({where}
-    )
+    WHERE runs.state = 'done' AND runs.kind = '{kind}' AND {where}
 )
 SELECT chosen.model, chosen.experiment, chosen.config_hash{group},
        score.behavior, score.metric, score.split, count(*) AS runs, avg(score.value) AS value,

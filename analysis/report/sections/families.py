@@ -95,7 +95,8 @@ def family_query(ctx: Context, family: Family, metrics: Sequence[str] = ()) -> Q
         axes="".join(f",\n           family.{column}" for column in (*family.axes, *family.outcomes)),
         join=f"\n    JOIN {family.table} AS family ON family.run_id = runs.id" if family.table else "",
         kind=family.kind,
-        where=ctx.options.where or "1 = 1",
+        # Untouched models are the reference of whatever runs are chosen.
+        where="1 = 1" if family.kind == "baseline" else ctx.where(),
         group=named,
         outcomes="".join(f",\n       avg(chosen.{column}) AS {column}" for column in family.outcomes),
         conditions=conditions,

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.query import Conditions, Query, read_sql
+from analysis.query import Query, read_sql
 from analysis.report.context import Context
 from analysis.report.document import Commands, Part, Section, Sentence, Table, Text
 from analysis.report.sections import rows
@@ -17,7 +17,7 @@ SETTINGS = 40
 
 def configuration(ctx: Context) -> Section:
     """Runs by kind, probes, and the settings of each configuration."""
-    counts_query = _query("report_counts", ctx)
+    counts_query = ctx.query("report_counts")
     counts = ctx.rows(counts_query)
     parts: list[Part] = []
     if counts:
@@ -36,12 +36,6 @@ def configuration(ctx: Context) -> Section:
         intro="What was run, on which models and probes, with which settings.", parts=tuple(parts),
         missing=None if parts else "The warehouse holds no runs: `rhodb run ablation` makes the first.",
     )  # fmt: skip
-
-
-def _query(name: str, ctx: Context) -> Query:
-    conditions = Conditions()
-    conditions.equal("models.key", ctx.options.model)
-    return Query(sql=read_sql(name, conditions=conditions), parameters=conditions.parameters)
 
 
 def _probes(ctx: Context) -> list[Part]:
@@ -67,7 +61,7 @@ def _settings(ctx: Context) -> list[Part]:
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     for row in found:
         kinds.setdefault(row["kind"], []).append(row)
-    query = _query("report_configurations", ctx)
+    query = ctx.query("report_configurations")
     parts: list[Part] = []
     for kind, members in kinds.items():
         table = _settings_table(ctx, query, kind, members)
@@ -116,7 +110,7 @@ def _listed(values: Sequence[str], most: int = 8) -> str:
 
 
 def _configurations(ctx: Context) -> list[dict[str, Any]]:
-    return ctx.rows(_query("report_configurations", ctx))
+    return ctx.rows(ctx.query("report_configurations"))
 
 
 def reproducibility(ctx: Context) -> Section:

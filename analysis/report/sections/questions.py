@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from analysis.findings import Finding
 from analysis.looks import interval_text
-from analysis.query import Conditions, Query, read_sql
+from analysis.query import Query, read_sql
 from analysis.render.cells import estimate
 from analysis.report.addresses import equals
 from analysis.report.context import Context
@@ -84,7 +84,7 @@ def gamma_sweep(ctx: Context) -> Reply:
 
 def scale(ctx: Context) -> Reply:
     """2. Does it hold at 70B and more?"""
-    query = _of_model("report_trained_models", ctx)
+    query = ctx.query("report_trained_models")
     rows = ctx.rows(query)
     known = [row for row in rows if row["n_parameters"]]
     large = [row for row in known if row["n_parameters"] >= LARGE]
@@ -210,7 +210,7 @@ def multi_seed(ctx: Context) -> Reply:
 
 def fiction(ctx: Context) -> Reply:
     """8. Does fictional framing defeat every condition?"""
-    query = _of_model("report_stress_rates", ctx)
+    query = ctx.query("report_stress_rates")
     told: list[Cell] = []
     for row in jailbreak_rates(ctx):
         if row["category"] != "fictional":
@@ -232,12 +232,6 @@ def fiction(ctx: Context) -> Reply:
     return Reply(answered=True, told=(*told, missing)) if told else not_answered(
         "no judged answers by category are stored: run `rhodb run stress-test --seeds 42,123,456`"
     )  # fmt: skip
-
-
-def _of_model(name: str, ctx: Context) -> Query:
-    conditions = Conditions()
-    conditions.equal("models.key", ctx.options.model)
-    return Query(sql=read_sql(name, conditions=conditions), parameters=conditions.parameters)
 
 
 QUESTIONS: Sequence[Question] = (

@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import Any
 
 from analysis.findings import Test, correct
-from analysis.query import Conditions, Query, read_sql
+from analysis.query import Query
 from analysis.render.cells import estimate, with_second
 from analysis.report.addresses import equals
 from analysis.report.context import DASH, Context, number, unique
@@ -42,15 +42,9 @@ def stress(ctx: Context) -> Section:
     )  # fmt: skip
 
 
-def _query(name: str, ctx: Context) -> Query:
-    conditions = Conditions()
-    conditions.equal("models.key", ctx.options.model)
-    return Query(sql=read_sql(name, conditions=conditions), parameters=conditions.parameters)
-
-
 def _categories(ctx: Context) -> list[Part]:
     """One row a category, one column a condition."""
-    query = _query("report_stress_rates", ctx)
+    query = ctx.query("report_stress_rates")
     cells: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for row in ctx.rows(query):
         place = tuple(row[c] for c in ("model", "experiment", "judge", "kind", "category"))
@@ -96,7 +90,7 @@ def _stress_runs(ctx: Context, model: str, condition: str) -> list[str]:
 
 def _pairs(ctx: Context) -> list[Part]:
     """Every two conditions that answered the same prompts."""
-    query = _query("report_stress", ctx)
+    query = ctx.query("report_stress")
     groups: dict[tuple[Any, ...], dict[str, dict[tuple[int, str], int]]] = defaultdict(lambda: defaultdict(dict))
     for row in ctx.rows(query):
         place = (row["model"], row["model_fingerprint"], row["experiment"], row["judge"], row["kind"])
@@ -201,4 +195,4 @@ def _bars(
 
 def jailbreak_rates(ctx: Context) -> Sequence[Mapping[str, Any]]:
     """Rates by condition and category, for the open questions."""
-    return ctx.rows(_query("report_stress_rates", ctx))
+    return ctx.rows(ctx.query("report_stress_rates"))

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from analysis.findings import Finding
-from analysis.query import Query, read_sql
 from analysis.report.context import Context
 from analysis.report.document import Part, Section
 from analysis.report.sections import answers, findings, rows
@@ -188,10 +187,8 @@ def duration(ctx: Context) -> Section:
 
 
 def _on_the_way(ctx: Context) -> list[Part]:
-    query = Query(
-        sql=read_sql("report_checkpoints"), parameters={"metric": ctx.options.metrics[0], "split": ctx.options.split}
-    )
-    found = [row for row in ctx.rows(query) if ctx.options.model in (None, row["model"])]
+    query = ctx.query("report_checkpoints", passed__metric=ctx.options.metrics[0], passed__split=ctx.options.split)
+    found = ctx.rows(query)
     if not found:
         return []
     table = rows.table(
@@ -206,7 +203,7 @@ def _on_the_way(ctx: Context) -> list[Part]:
 
 def _with_settings(ctx: Context, found: Means, names: Sequence[str]) -> Means:
     """The rows with settings from their configurations as further axes."""
-    query = Query(sql=read_sql("report_configurations", conditions="runs.kind = 'alignment'"), parameters={})
+    query = ctx.query("report_configurations", runs__kind="alignment")
     configs: Mapping[str, Mapping[str, Any]] = {
         row["config_hash"]: json.loads(row["config"]) for row in ctx.rows(query)
     }

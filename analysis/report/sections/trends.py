@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from analysis.findings import correct
-from analysis.query import Conditions, Query, read_sql
+from analysis.query import Query
 from analysis.report.addresses import equals
 from analysis.report.context import Context
 from analysis.report.document import Cell, Sentence
@@ -60,12 +60,10 @@ def setting_trends(ctx: Context, setting: str, words: str, *, behaviors: Sequenc
 
 
 def _query(ctx: Context, behaviors: Sequence[str]) -> Query:
-    conditions = Conditions()
-    conditions.equal("models.key", ctx.options.model)
-    conditions.equal("score.metric", ctx.options.metrics[0])
-    conditions.equal("score.split", ctx.options.split)
-    conditions.among("score.behavior", behaviors)
-    return Query(sql=read_sql("report_run_values", conditions=conditions), parameters=conditions.parameters)
+    return ctx.query(
+        "report_run_values", score__metric=ctx.options.metrics[0], score__split=ctx.options.split,
+        score__behavior=tuple(behaviors),
+    )  # fmt: skip
 
 
 def _test(samples: Sequence[Sequence[float]], rng: np.random.Generator) -> Test:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.query import Conditions, Query, read_sql
 from analysis.report.context import Context
 from analysis.report.document import Part, Section
 from analysis.report.sections import findings, rows
@@ -123,9 +122,7 @@ def hybrid(ctx: Context) -> Section:
 
 def fidelity(ctx: Context) -> Section:
     """True against false statements by category."""
-    conditions = Conditions()
-    conditions.equal("models.key", ctx.options.model)
-    query = Query(sql=read_sql("report_fidelity", conditions=conditions), parameters=conditions.parameters)
+    query = ctx.query("report_fidelity")
     found = ctx.rows(query)
     parts: list[Part] = []
     if found:

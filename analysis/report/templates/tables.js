@@ -24,8 +24,8 @@ async function sortBy(head) {
 function sortKey(table, row, i, column) {
   const cell = partOf(table).rows[i].cells?.[column];
   if (typeof cell?.value === "number") return cell.value;
-  const text = row.cells[column].textContent;
-  return row.cells[column].matches(".num") ? (text.trim() === "" || isNaN(text) ? "" : Number(text)) : text;
+  const text = row.cells[column].textContent.trim();
+  return text === "" || isNaN(text) ? text : Number(text);
 }
 
 function compare(a, b, sign) {
