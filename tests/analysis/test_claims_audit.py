@@ -85,14 +85,14 @@ def test_intervals_of_the_optimum_are_as_wide_as_the_audits(verdicts: dict[str, 
 
 def test_the_file_holds_no_verdict_and_no_recomputed_number(verdicts: dict[str, Verdict]) -> None:
     text = shipped_file().read_text(encoding="utf-8")
-    with shipped_file().open(encoding="utf-8", newline="") as file:
-        columns = csv.DictReader(file).fieldnames or []
+    columns = text.split("\n", maxsplit=1)[0].split(",")
     assert "verdict" not in columns and "recomputed" not in columns
     assert not [kind for kind in KINDS if kind in text]
+    rows = {row["id"]: row for row in csv.DictReader(text.splitlines())}
     for verdict in verdicts.values():
-        value = 0.0 if verdict.recomputed is None else round(verdict.recomputed, 6)
-        if verdict.verdict == "inconsistent" and value % 1:
-            assert f",{value:.4g}," not in text, verdict.id
+        exact = "" if verdict.recomputed is None else f"{verdict.recomputed:.5g}"
+        if verdict.verdict == "inconsistent" and len(exact) > len("0.05"):
+            assert exact not in "".join(rows[verdict.id].values()), verdict.id
 
 
 def test_every_section_with_numbers_has_claims_and_ids_are_unique() -> None:
@@ -113,5 +113,5 @@ def test_sentences_are_whole_and_name_what_is_missing(verdicts: dict[str, Verdic
 
 
 def test_verifying_again_gives_the_same(verdicts: dict[str, Verdict]) -> None:
-    few = [claim for claim in read_claims() if claim.id in ("V2.q50", "B2.probes", "M2.median", "Z1.cv")]
-    assert [verdicts[verdict.id] for verdict in verify(claims=few)] == list(verify(claims=few))
+    few = [claim for claim in read_claims() if claim.id in ("B2.probes", "M2.median", "Z1.cv")]
+    assert [verdicts[claim.id] for claim in few] == list(verify(claims=few))
