@@ -37,7 +37,8 @@ DECIDING = {
 MORE = [
     "P1.contour", "P3.lambda0", "V3.default", "M3.percentile", "A4.stack", "A5.baseline", "B3.drop", "B4.floor",
     "D0.seeds.0.5", "D4.linear", "D5.diminishing", "J2.categories", "Q4.bias", "T3.doses", "N2.three", "F1.final",
-    "I1.rho-sft", "I1.cont-shuf", "I1.rho-shuf", "W3.within", "W4.toxicity", "H1a.n",
+    "I1.rho-sft", "I1.cont-shuf", "I1.rho-shuf", "W3.within", "W4.toxicity", "H1a.n", "B6.separated",
+    "C5.sft-only.lowest", "C5.sft-only.highest", "C5.rho-guided.lowest", "C5.rho-guided.highest",
 ]  # fmt: skip
 """Inconsistencies beyond the audit's extract."""
 

@@ -28,7 +28,7 @@ def _effects(result: NoiseResult) -> tuple[Effect, Effect]:
 
 
 def width(inputs: Inputs, claim: Claim) -> Check:
-    """`statistic`: seeds or unpaired (widths), inflation, drop:N (from the N used), over-floor:N."""
+    """`statistic`: seeds or unpaired (widths), upper (end), inflation, drop:N (from the N used), over-floor:N."""
     result = inputs.noise
     seeds, unpaired = _effects(result)
     name, _, argument = params.text(claim, "statistic").partition(":")
@@ -42,6 +42,8 @@ def width(inputs: Inputs, claim: Claim) -> Check:
         value, error = seeds.width, seeds.width_error * fewer
     elif name == "unpaired":
         value = unpaired.width
+    elif name == "upper":
+        value = unpaired.filtered[1]
     elif name == "inflation":
         value, error = unpaired.width / seeds.width, error / seeds.width
     elif name == "drop" and other is not None:
