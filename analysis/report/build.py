@@ -50,17 +50,20 @@ def build(
     _check_model(ctx)
     _check_where(ctx)
     wanted = processes > 1 and "claims" in (options.sections or SECTIONS)
-    with ahead(wh, wanted=wanted) as coming:
-        now = _build(replace(ctx, ahead=coming, fresh=fresh), progress, when)
+
+    def made() -> Report:
+        with ahead(wh, wanted=wanted) as coming:
+            return _build(replace(ctx, ahead=coming, fresh=fresh), progress, when)
+
     if options.compare is None and options.since is None:
-        return now
+        return made()
     from analysis.report.compare import earlier, with_changes
 
     with earlier(wh, other=options.compare, since=options.since) as old:
         before = Book(old)
         was = _build(Context(wh=old, options=options, book=before, fresh=fresh), progress, when)
         what = options.compare or f"this warehouse before {options.since}"
-        return with_changes(was, now, before=before, now=book, what=what)
+        return with_changes(was, made(), before=before, now=book, what=what)
 
 
 def _build(ctx: Context, progress: Progress, created: datetime) -> Report:

@@ -8,8 +8,8 @@ from typing import Final
 from analysis.report.document import Address, Cell, Chart, Commands, Figure, Part, Report, Section, Table, Text
 from rhodb.errors import InputError
 
-LINK: Final = re.compile(r"\[((?:\\.|[^\]\\])*)\]\(#(a\d+)\)")
-"""A computed cell: text and address."""
+LINK: Final = re.compile(r"\[((?:\\.|[^\]\\])*)\]\(#([ac]\d+b?)\)")
+"""A computed cell: text and address (of this report, of an earlier one, of a count)."""
 _SPECIAL: Final = re.compile(r"([\\\[\]|<*])")
 _ESCAPED: Final = re.compile(r"\\([\\\[\]|<*])")
 

@@ -2,7 +2,6 @@
 
 import re
 from importlib import import_module
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,8 +12,6 @@ from analysis.render import answers as rendered
 from analysis.report.context import Context, number, unique
 from analysis.report.document import Cell, Column, Figure, Part, Row, Sentence, Table, Text
 
-COLOURS = 128
-"""Of a picture's palette."""
 COLUMNS = (
     Column(key="quantity", title="quantity"),
     Column(key="value", title="value", numeric=True),
@@ -84,22 +81,13 @@ def figures(study: str, drawing: Any, caption: str) -> list[Figure]:
     return drawn(lambda folder: module.draw(drawing, folder), study, caption)
 
 
-def small(png: bytes) -> bytes:
-    """The same picture with a palette of its own: a third of the bytes, and nothing to be seen of it."""
-    from PIL import Image
-
-    out = BytesIO()
-    Image.open(BytesIO(png)).convert("RGB").quantize(COLOURS).save(out, "PNG", optimize=True)
-    return out.getvalue()
-
-
 def drawn(draw: Any, study: str, caption: str) -> list[Figure]:
     """The PNG files that `draw(folder)` writes."""
     with TemporaryDirectory() as folder, png_only():
         paths = [path for path in draw(Path(folder)) if path.suffix == ".png"]
         return [
             Figure(
-                key=path.stem, title=path.stem.replace("_", " ").replace("-", " "), png=small(path.read_bytes()),
+                key=path.stem, title=path.stem.replace("_", " ").replace("-", " "), png=path.read_bytes(),
                 alt=f"Figure {path.stem.replace('_', ' ')} of study {study}; its numbers stand in the tables above.",
                 caption=caption if path == paths[0] else "",
             )
