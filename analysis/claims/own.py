@@ -10,12 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from analysis.arms import Arm, from_runs, one
 from analysis.claims.claim import Claim
 from analysis.claims.outcome import OwnRuns
 from analysis.findings import Finding
+from analysis.gamma.inputs import DEFAULT
 from analysis.query import Conditions, read_sql
 from analysis.stats.intervals import mean_interval
+from analysis.stats.multiplicity import holm
 from analysis.study import StudyOptions
 from rhodb.errors import InputError, UnknownNameError
 
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
 
 EMBEDDING = "minilm-l6-v2"
 """Part of the key of the notes' embedding model."""
+ALPHA = 0.05
+SHOWN = 2
+"""Comparisons that a sentence lists."""
 SEEDS_NEEDED = 3
 """Below, an interval contains almost anything."""
 Speaks = Literal["for", "against", "undecided"]
@@ -54,24 +61,29 @@ class Own:
         there = self.wh.rows("SELECT EXISTS (SELECT 1 FROM behavior_scores WHERE split = 'eval') AS known")
         return "eval" if there and there[0]["known"] else "none"
 
+    @property
+    def options(self) -> StudyOptions:
+        """Uncorrected: a claim printed before is a planned comparison; those that fit it are corrected together."""
+        return StudyOptions(split=self.split, correction="none")
+
     @cached_property
     def effects(self) -> tuple[Finding, ...]:
         from analysis.effects import Effects
 
-        return Effects().run(self.wh, StudyOptions(split=self.split)).findings
+        return Effects().run(self.wh, self.options).findings
 
     @cached_property
     def doses(self) -> tuple[Finding, ...]:
         from analysis.summaries import DoseResponse
 
-        found = DoseResponse().run(self.wh, StudyOptions(split=self.split)).findings
+        found = DoseResponse().run(self.wh, self.options).findings
         return tuple(finding for finding in found if finding.about.get("detector") == "dose")
 
     @cached_property
     def stress(self) -> tuple[Finding, ...]:
         from analysis.stress import Stress
 
-        return Stress().run(self.wh, StudyOptions(split=self.split)).findings
+        return Stress().run(self.wh, self.options).findings
 
     def _effect(self, claim: Claim) -> OwnRuns | None:
         behavior, a, b = claim.own["effect"], claim.own["a"], claim.own["b"]
@@ -124,19 +136,40 @@ class Own:
         return ("", ()) if found is None else (found.model, found.arms)
 
     def _margin(self, claim: Claim) -> OwnRuns | None:
-        """Score (before plus Δ) at γ 0, or Δ at the default margin (`at=default`)."""
-        behavior, sign = claim.own["margin"], claim.own["sign"]
+        """The score (before plus Δ) of a behavior at γ 0 and at the default margin.
+
+        `sign=-` claims that the first is negative and the second is not; `sign=+` that the second is positive.
+        """
+        behavior = claim.own["margin"]
         model, arms = self.grid
-        default = claim.own.get("at") == "default"
-        arm = one(arms, gamma=0.1 if default else 0.0, weight=0.2, behavior=behavior)
-        if arm is None or arm.values is None or (arm.baseline is None and not default):
+        found = {
+            gamma: one(arms, gamma=gamma, weight=DEFAULT.weight, behavior=behavior) for gamma in (0.0, DEFAULT.gamma)
+        }
+        scores = {
+            gamma: mean_interval([value + arm.baseline for value in arm.values.values()])
+            for gamma, arm in found.items()
+            if arm is not None and arm.values is not None and arm.baseline is not None
+        }
+        needed = (0.0, DEFAULT.gamma) if claim.own["sign"] == "-" else (DEFAULT.gamma,)
+        if any(gamma not in scores for gamma in needed):
             return None
-        shift = 0.0 if default else arm.baseline or 0.0
-        found = mean_interval([value + shift for value in arm.values.values()])
-        what = f"Δ {behavior} at γ 0.1" if default else f"{behavior} score at γ 0"
-        return _spoken(
-            found.value or 0.0, (found.low, found.high), sign, f"{what} ({model}, {arm.n} seeds)", arm.inputs
+        signs = {gamma: _sign(scores[gamma].low, scores[gamma].high) for gamma in needed}
+        wanted = {0.0: -1, DEFAULT.gamma: 1}
+        speaks: Speaks = "undecided"
+        if all(signs[gamma] == wanted[gamma] for gamma in needed):
+            speaks = "for"
+        elif any(signs[gamma] == -wanted[gamma] for gamma in needed):
+            speaks = "against"
+        told = "; ".join(
+            f"γ {gamma:g}: {scores[gamma].value or 0.0:+.4f}{_span(scores[gamma].low, scores[gamma].high)}"
+            for gamma in needed
         )
+        return OwnRuns(
+            speaks=speaks, same_experiment=False,
+            text=f"{_words(speaks)} {behavior} score ({model}, {scores[needed[0]].n} seeds) at {told}.",
+            numbers={f"{behavior} score at γ {gamma:g}": scores[gamma].value or 0.0 for gamma in needed},
+            runs=tuple(run for gamma in needed if (arm := found[gamma]) is not None for run in arm.inputs),
+        )  # fmt: skip
 
     def _same(self, claim: Claim) -> OwnRuns | None:
         own = claim.own
@@ -235,52 +268,59 @@ def _agrees(claim: Claim, value: float) -> bool:
 
 
 def _from_findings(found: Sequence[tuple[Finding, float]], what: str, sign: str) -> OwnRuns | None:
-    """For where some finding is supported in the claimed direction and none in the other; against the reverse."""
+    """What the comparisons that fit a claim say together, Holm-corrected among themselves.
+
+    For where some are supported in the claimed direction and none in the other; against the reverse.
+    `found`: a finding, and -1 where its two sides stand in the other order.
+    """
     known = [(finding, turn) for finding, turn in found if finding.effect.value is not None]
     if not known:
         return None
-    direction = 1.0 if sign == "+" else -1.0
+    adjusted = holm(np.array([1.0 if finding.p is None else finding.p for finding, _ in known])).tolist()
+    ranked = sorted(zip(known, adjusted, strict=True), key=lambda item: item[1])
     decided = {
-        math.copysign(1.0, turn * (finding.effect.value or 0.0)) * direction
-        for finding, turn in known
-        if finding.verdict == "supported"
+        _effect_sign(finding, turn, sign)
+        for (finding, turn), p in ranked
+        if finding.verdict == "supported" and p < ALPHA
     }
     speaks: Speaks = "undecided" if len(decided) != 1 else "for" if decided == {1.0} else "against"
-    known.sort(key=lambda item: item[0].verdict != "supported")
-    told = []
-    for finding, turn in known[:3]:
-        ends = sorted(turn * end for end in (finding.effect.low, finding.effect.high) if end is not None)
-        span = f" [{ends[0]:+.3g}, {ends[1]:+.3g}]" if len(ends) == 2 else ""
-        p = "" if finding.p_adjusted is None else f", adjusted p {finding.p_adjusted:.2g}"
-        seeds = min((group.n for group in finding.groups), default=0)
-        told.append(
-            f"{turn * (finding.effect.value or 0.0):+.3g}{span}{p} ({finding.about['model']}, {seeds} "
-            f"seeds, {finding.verdict})"
-        )
-    word = {"for": "support it", "against": "contradict it", "undecided": "do not decide it"}[speaks]
+    told = "; ".join(_told(finding, turn, p) for (finding, turn), p in ranked[:SHOWN])
+    more = f" (and {len(ranked) - SHOWN} more comparisons)" if len(ranked) > SHOWN else ""
+    first, turn = ranked[0][0]
     return OwnRuns(
-        speaks=speaks, same_experiment=False,
-        text=f"This warehouse's own runs {word}, as far as it is about the method: {what} {'; '.join(told)}.",
-        numbers={what: known[0][1] * (known[0][0].effect.value or 0.0)},
-        runs=tuple(run for finding, _ in known[:3] for run in finding.evidence.runs),
+        speaks=speaks, same_experiment=False, text=f"{_words(speaks)} {what} {told}{more}.",
+        numbers={what: turn * (first.effect.value or 0.0), "p, Holm": ranked[0][1], "comparisons": float(len(ranked))},
+        runs=tuple(run for (finding, _), _ in ranked[:SHOWN] for run in finding.evidence.runs),
     )  # fmt: skip
 
 
-def _spoken(
-    value: float, ends: tuple[float | None, float | None], sign: str, what: str, runs: tuple[str, ...]
-) -> OwnRuns:
-    """For where the whole interval has the claimed sign, against where it has the other."""
-    low, high = ends
-    positive = sign == "+"
-    speaks: Speaks = "undecided"
-    if low is not None and high is not None and not low <= 0 <= high:
-        speaks = "for" if (low > 0) == positive else "against"
+def _effect_sign(finding: Finding, turn: float, sign: str) -> float:
+    """1 in the claimed direction, -1 in the other."""
+    return math.copysign(1.0, turn * (finding.effect.value or 0.0)) * (1.0 if sign == "+" else -1.0)
+
+
+def _told(finding: Finding, turn: float, p: float) -> str:
+    ends = sorted(turn * end for end in (finding.effect.low, finding.effect.high) if end is not None)
+    span = _span(*ends) if len(ends) == 2 else ""
+    seeds = f", {min(group.n for group in finding.groups)} seeds" if finding.groups else ""
+    value = turn * (finding.effect.value or 0.0)
+    return f"{value:+.3g}{span}, p {p:.2g} ({finding.about['model']}{seeds})"
+
+
+def _sign(low: float | None, high: float | None) -> int:
+    """Of a whole interval; 0 where it holds zero or is not known."""
+    if low is None or high is None or low <= 0 <= high:
+        return 0
+    return 1 if low > 0 else -1
+
+
+def _span(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" [{low:+.3g}, {high:+.3g}]"
+
+
+def _words(speaks: Speaks) -> str:
     word = {"for": "support it", "against": "contradict it", "undecided": "do not decide it"}[speaks]
-    span = f" [{low:+.3g}, {high:+.3g}]" if low is not None and high is not None else ""
-    return OwnRuns(
-        speaks=speaks, same_experiment=False, numbers={what: value}, runs=runs,
-        text=f"This warehouse's own runs {word}, as far as it is about the method: {what} {value:+.4g}{span}.",
-    )  # fmt: skip
+    return f"This warehouse's own runs {word}, as far as it is about the method:"
 
 
 def _same_experiment(
