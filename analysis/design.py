@@ -20,19 +20,21 @@ if TYPE_CHECKING:
 
 Axis = Literal[
     "model", "condition", "rho_weight", "margin", "layer", "alpha", "control", "steered_behavior", "compress_ratio",
-    "freeze_ratio", "seed_meaning", "settings", "probes",
+    "freeze_ratio", "sae_layer", "seed_meaning", "settings", "probes",
 ]  # fmt: skip
 AXES: Final[tuple[Axis, ...]] = (
     "model", "condition", "rho_weight", "margin", "layer", "alpha", "control", "steered_behavior", "compress_ratio",
-    "freeze_ratio", "seed_meaning", "settings", "probes",
+    "freeze_ratio", "sae_layer", "seed_meaning", "settings", "probes",
 )  # fmt: skip
 WORDS: Final[dict[str, str]] = {
     "rho_weight": "λ", "margin": "γ", "alpha": "α", "control": "random vector", "steered_behavior": "steered behavior",
-    "compress_ratio": "compress ratio", "freeze_ratio": "freeze ratio", "seed_meaning": "meaning of the seed",
+    "compress_ratio": "compress ratio", "freeze_ratio": "freeze ratio",
+    "sae_layer": "SAE layer", "seed_meaning": "meaning of the seed",
 }  # fmt: skip
 AXIS_KEYS: Final[dict[str, frozenset[str]]] = {
     "compress_ratio": frozenset({"compress_ratio", "ratio", "ratios"}),
     "freeze_ratio": frozenset({"freeze_ratio", "freeze_fraction"}),
+    "sae_layer": frozenset({"sae_layer", "sae_layers"}),
     "layer": frozenset({"layer", "layers", "depth"}),
     "alpha": frozenset({"alpha", "alphas"}),
     "control": frozenset({"control", "controls"}),

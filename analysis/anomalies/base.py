@@ -23,6 +23,7 @@ class Data:
     panel: Panel
     steering: "pd.DataFrame"
     freeze: "pd.DataFrame"
+    """Freeze sweeps and hybrids."""
     gate: Gate
     """Knows the axes of all these runs."""
 

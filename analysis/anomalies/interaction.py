@@ -7,11 +7,11 @@ from analysis.design import Declared
 from analysis.looks import Look, group, leaving_out, metric_unit
 from analysis.panel import Sheet
 from analysis.stats.results import Array, Test, no_estimate
-from analysis.stats.twoway import additive, largest_of_all, largest_residual, permuted_residuals, tukey_one_df
+from analysis.stats.twoway import additive, largest_of_all, largest_residual, permuted_columns, tukey_one_df
 from analysis.study import StudyOptions
 
 MOST_PERMUTED = 100
-"""Designs whose residuals are permuted in one call; beyond, the bound for independent behaviors must do."""
+"""Designs whose seeds are permuted in one call; beyond, the bound for independent behaviors must do."""
 ONE_VALUE = "one value a cell cannot tell an interaction from a heavy-tailed error: repeat the run of this cell"
 
 
@@ -26,10 +26,10 @@ class Interaction(Detector):
     design = Declared(varies=frozenset({"condition"}), paired=True)
     test = (
         "largest residual of the additive model (max-T over the cells); beside it Tukey's one-degree-of-freedom test, "
-        "and the largest residual over all cells and behaviors under permutation of the residuals over cells"
+        "and the largest residual over all cells and behaviors under permutation of the seeds within conditions"
     )
-    null = "condition and seed effects add up, with normal errors of one variance (permutation: exchangeable errors)"
-    reference = "Stefansky 1972; Tukey 1949; Freedman & Lane 1983, Westfall & Young 1993 (permutation, max-T)"
+    null = "condition and seed effects add up, with normal errors of one variance (permutation: seeds carry no effect)"
+    reference = "Stefansky 1972; Tukey 1949; Westfall & Young 1993 (permutation, max-T)"
 
     def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
         looks = []
@@ -41,7 +41,7 @@ class Interaction(Detector):
                 joint = [largest_of_all(largest_residual(table), len(tables)) for table, _, _ in tables.values()]
                 if len({tuple(seeds) for _, seeds, _ in tables.values()}) == 1 and permute:
                     permute -= 1
-                    joint = permuted_residuals(np.array([table for table, _, _ in tables.values()]), rng)
+                    joint = permuted_columns(np.array([table for table, _, _ in tables.values()]), rng)
                 for (behavior, (table, seeds, runs)), beside in zip(tables.items(), joint, strict=True):
                     looks.append(self._look(sheets, behavior, table, seeds, tuple(runs), beside))
         return looks

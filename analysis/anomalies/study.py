@@ -78,12 +78,21 @@ def family_query(options: StudyOptions) -> Query:
 def data_of(frame: "pd.DataFrame") -> Data:
     """The panel of alignment runs, and the other families' rows, of what the gate admits."""
     frame, messages = admit(frame)
-    steering, freeze = frame[frame["kind"] == "steering"], frame[frame["kind"] == "freeze"].copy()
+    steering, freeze = frame[frame["kind"] == "steering"], grid_rows(frame)
     tuned = {config: json.loads(config).get("fine_tuned") for config in freeze["config"].unique()}
     freeze["fine_tuned"] = freeze["config"].map(tuned).astype(float)
     panel = panels(frame)
     panel.messages[:0] = messages
     return Data(panel=panel, steering=steering, freeze=freeze, gate=Gate(frame))
+
+
+def grid_rows(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Freeze sweeps and hybrids. At λ = 0 a margin has no effect: it is then that of the others, where they agree."""
+    rows = frame[frame["kind"].isin(("freeze", "hybrid"))].copy()
+    margins = rows.loc[rows["rho_weight"] > 0, "margin"].unique()
+    if len(margins) == 1:
+        rows.loc[rows["rho_weight"] == 0, "margin"] = margins[0]
+    return rows
 
 
 def held_to(gate: Gate, designs: Mapping[str, Declared], looks: Sequence[Look]) -> tuple[list[Look], list[str]]:
