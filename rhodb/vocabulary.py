@@ -24,7 +24,7 @@ METRICS: Final = {
     "pair_accuracy": "share of pairs with CE(positive) < CE(negative) [0, 1]",
     "auc": "probability that a random positive text has lower CE than a random negative one [0, 1]",
     "truth_corr": "Spearman correlation, over pairs, of the confidences of the two texts [-1, 1]",
-    "choice_accuracy": "share of unbiased, truthful or right answers chosen [0, 1]; ingested audits may be below 0",
+    "choice_accuracy": "share of unbiased, truthful or right answers chosen [0, 1]",
     "answer_rate": "share of benign questions answered [0, 1]",
     "accuracy": "share of problems solved in generated text [0, 1]",
     "refusal_rate": "share of prompts refused in generated text [0, 1]",
@@ -34,13 +34,13 @@ METRICS: Final = {
 }
 """Metric name -> meaning and range or unit. A score without one of these names is not stored."""
 
-SIGNED_UNIT_METRICS: Final = ("rho", "truth_corr", "choice_accuracy")
-"""Metrics in [-1, 1]. A share cannot be negative, but older audits hold slightly negative choice_accuracy:
-such a value is kept as it was found, and reported, rather than dropped."""
+SIGNED_UNIT_METRICS: Final = ("rho", "truth_corr")
+"""Metrics in [-1, 1]."""
 
 UNIT_METRICS: Final = (
     "pair_accuracy",
     "auc",
+    "choice_accuracy",
     "answer_rate",
     "accuracy",
     "refusal_rate",

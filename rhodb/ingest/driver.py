@@ -15,7 +15,7 @@ from rhodb.ingest.external import read_evaluations
 from rhodb.ingest.external_rows import write_evaluations
 from rhodb.ingest.fields import FormatError
 from rhodb.ingest.files import Candidate, find, load, parse, recognise
-from rhodb.ingest.formats import Reading, read_format
+from rhodb.ingest.formats import BELOW_0, Reading, read_format
 from rhodb.ingest.write import Conflict, Policy, Writer
 from rhodb.warehouse import Warehouse
 
@@ -185,10 +185,9 @@ def _describe(report: FileReport, reading: Reading) -> None:
     report.missing = sum(run.missing for run in reading.runs)
     report.extra = len(reading.extra) + sum(len(run.extra) for run in reading.runs)
     below = [
-        f"{run.place}: {metric} of {behavior} is {value:g}, although it is a share"
+        f"{run.place}: {behavior} is {value:g}, which is no share: kept in `extra`, not as a score"
         for run in reading.runs
-        for (behavior, metric), (value, _) in run.scores.items()
-        if metric == "choice_accuracy" and value < 0
+        for behavior, (value, _) in run.extra.get(BELOW_0, {}).items()
     ]
     report.warnings += below
     if not reading.runs:

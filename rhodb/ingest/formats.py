@@ -25,6 +25,11 @@ AUDIT_METRICS = {
 }
 """What an audit's "rho" really is, by behavior."""
 
+BELOW_0 = "choice_accuracy_below_0"
+"""Key of a run's `extra` for values between -1 and 0 that an audit holds in the place of a share. Its tool writes the share
+of right answers there, or, in another mode, a rank correlation; which one a file holds, it does not say. A negative
+number is no share, and so no score: it is kept beside the run, and reported."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
@@ -134,6 +139,14 @@ def behavior_numbers(raw: Any, key: str, draft: RunDraft) -> dict[str, float | N
     return found
 
 
+def add_audit_score(draft: RunDraft, behavior: str, value: float, n: int | None) -> None:
+    """Add an audit's "rho" as what it is."""
+    if AUDIT_METRICS[behavior] == "choice_accuracy" and -1 <= value < 0:
+        draft.extra.setdefault(BELOW_0, {})[behavior] = [value, n or None]
+    else:
+        add_score(draft, behavior, AUDIT_METRICS[behavior], value, n)
+
+
 def audit_scores(draft: RunDraft, raw: Object, path: str) -> None:
     """Scores of an audit given as bare numbers."""
     try:
@@ -141,7 +154,7 @@ def audit_scores(draft: RunDraft, raw: Object, path: str) -> None:
             if value is None:
                 draft.missing += 1
             else:
-                add_score(draft, behavior, AUDIT_METRICS[behavior], value, None)
+                add_audit_score(draft, behavior, value, None)
     except FormatError as error:
         raise error if error.path.startswith(path) else error.under(path) from None
 
@@ -166,7 +179,7 @@ def audit_entries(draft: RunDraft, raw: Object, path: str) -> None:
             if entry["rho"] is None:
                 draft.missing += 1
             else:
-                add_score(draft, name, AUDIT_METRICS[name], entry["rho"], entry["total"])
+                add_audit_score(draft, name, entry["rho"], entry["total"])
             if entry["retention"] is not None:
                 add_score(draft, name, "retention", entry["retention"], entry["total"])
         except FormatError as error:

@@ -49,7 +49,12 @@ def test_every_file_is_read_and_every_run_stands_once(sample):
             ("leaderboard", "leaderboard"),
         )
     }
-    assert by_behavior == {"steering": 80, "freeze": 60, "leaderboard": 30}  # one layer has no rho
+    # One layer has no rho; four "shares" are negative: reported, kept beside their runs, and no scores.
+    assert by_behavior == {"steering": 80, "freeze": 60, "leaderboard": 26}
+    below = [warning for file in report.files for warning in file.warnings if "no share" in warning]
+    assert len(below) == 4 and "$.model_01_merged: sycophancy is -0.0674" in below[0]
+    kept = [json.loads(row["extra"]) for row in wh.rows("SELECT extra FROM runs WHERE extra LIKE '%below_0%'")]
+    assert [extra["choice_accuracy_below_0"]["sycophancy"][0] for extra in kept] == [-0.0674, -0.0413, -0.0354, -0.025]
     assert wh.rows("SELECT count(*) AS n FROM attack_defense")[0]["n"] == 18
     assert wh.rows("SELECT count(*) AS n FROM v_fidelity_bench")[0]["n"] == 12
     assert check(wh) == []

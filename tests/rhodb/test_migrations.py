@@ -54,7 +54,8 @@ def _statements(connection) -> dict[str, set[str]]:
         "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL"
     )
     return {
-        name: {re.sub(r"\s+", " ", line).strip(" ,") for line in sql.split("\n")}
+        # A table that was renamed has its name in quotes.
+        name: {re.sub(r"\s+", " ", line).strip(" ,").replace(f'"{name}"', name) for line in sql.split("\n")}
         for name, sql in rows
         if name != "alembic_version"
     }
@@ -107,7 +108,7 @@ NEXT = '''
 """A later schema, made for a test."""
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
 
 def upgrade():
     # SQLite rebuilds the table, to which others refer with ON DELETE CASCADE.
@@ -128,10 +129,10 @@ def next_schema(tmp_path, monkeypatch) -> None:
     """Pretend that this rhodb has one revision more."""
     folder = tmp_path / "migrations"
     shutil.copytree(migrate.script_location(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0002_next.py").write_text(NEXT)
+    (folder / "versions" / "0003_next.py").write_text(NEXT)
     monkeypatch.setattr(migrate, "script_location", lambda: folder)
     for module in (migrate, rhodb.warehouse):
-        monkeypatch.setattr(module, "HEAD", "0002")
+        monkeypatch.setattr(module, "HEAD", "0003")
 
 
 def test_an_old_warehouse_is_backed_up_upgraded_and_can_go_back(tmp_path, request):
@@ -148,12 +149,12 @@ def test_an_old_warehouse_is_backed_up_upgraded_and_can_go_back(tmp_path, reques
 
     with Warehouse.open(path) as wh:
         assert wh.rows("SELECT count(*) AS n FROM runs WHERE mood IS NULL") == [{"n": 4}]
-    (backup,) = path.parent.glob("master.backup-0001-*.db")
+    (backup,) = path.parent.glob("master.backup-0002-*.db")
     assert rows_of(backup) == held
     upgraded = rows_of(path)
     assert upgraded.pop("runs") == [(*row, None) for row in held["runs"]]
     assert upgraded == {name: rows for name, rows in held.items() if name != "runs"}
-    migrate.downgrade(locate(path), "0001")
+    migrate.downgrade(locate(path), "0002")
     assert rows_of(path) == held
 
 
@@ -162,12 +163,74 @@ def test_a_migration_that_fails_changes_nothing(tmp_path, request):
     fill(path)
     held = rows_of(path)
     request.getfixturevalue("next_schema")
-    (script,) = migrate.script_location().glob("versions/0002_*.py")
+    (script,) = migrate.script_location().glob("versions/0003_*.py")
     script.write_text(NEXT.replace("def downgrade", "    raise RuntimeError('half way')\n\ndef downgrade"))
     with pytest.raises(RuntimeError, match="half way"):
         Warehouse.open(path)
     assert rows_of(path) == held
-    assert migrate.current(locate(path)) == "0001"
+    assert migrate.current(locate(path)) == "0002"
+
+
+BELOW_0 = "INSERT INTO behavior_scores (run_id, behavior, metric, split, value, n) VALUES (?, ?, ?, 'none', ?, ?)"
+
+
+def test_from_0001_up_down_and_up_on_a_filled_warehouse(tmp_path):
+    """Shares below 0, which 0001 admits, move beside their runs and back; everything else stays as it was."""
+    path = tmp_path / "master.db"
+    fill(path)
+    migrate.downgrade(locate(path), "0001")
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute('UPDATE runs SET extra = \'{"colour":"λ"}\' WHERE id = 2')
+        raw.executemany(BELOW_0, [(2, "bias", "choice_accuracy", -0.25, 8), (3, "bias", "choice_accuracy", -1.0, None),
+                                  (2, "factual", "choice_accuracy", 0.5, 8), (2, "factual", "rho", -0.5, 8)])  # fmt: skip
+    held = rows_of(path)
+    with Warehouse.open(path) as wh:
+        sql = "SELECT behavior, metric, value FROM behavior_scores WHERE run_id = 2 AND split = 'none' ORDER BY metric"
+        assert [tuple(row.values()) for row in wh.rows(sql)] == [
+            ("factual", "choice_accuracy", 0.5), ("factual", "rho", -0.5)
+        ]  # fmt: skip
+        assert wh.rows("SELECT extra FROM runs WHERE id IN (2, 3) ORDER BY id") == [
+            {"extra": '{"choice_accuracy_below_0":{"bias":[-0.25,8]},"colour":"λ"}'},
+            {"extra": '{"choice_accuracy_below_0":{"bias":[-1.0,null]}}'},
+        ]
+        assert len(wh.scores()) == len(held["behavior_scores"]) - 2  # the views stand on the new table
+    with closing(sqlite3.connect(path)) as raw, pytest.raises(sqlite3.IntegrityError):
+        raw.execute(BELOW_0, (1, "bias", "choice_accuracy", -0.1, 8))
+    upgraded = rows_of(path)
+    migrate.downgrade(locate(path), "0001")
+    assert rows_of(path) == held
+    migrate.upgrade(locate(path))
+    assert rows_of(path) == upgraded
+
+
+OPEN_AND_WRITE = """
+import sys
+from warehouse_samples import BASELINE, identity, outcome
+from rhodb.store import insert_outcome
+from rhodb.warehouse import Warehouse
+with Warehouse.open(sys.argv[1]) as wh:
+    for seed in range(10):
+        assert insert_outcome(wh, outcome(identity(1000 * int(sys.argv[2]) + seed), baseline=BASELINE), {})
+"""
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_eight_processes_open_a_missing_or_old_warehouse_at_once_and_write(tmp_path, python, old):
+    path = tmp_path / "master.db"
+    if old:
+        fill(path)
+        migrate.downgrade(locate(path), "0001")
+    before = rows_of(path) if old else {"runs": []}
+    for made_by_the_downgrade in tmp_path.glob("*backup*"):
+        made_by_the_downgrade.unlink()
+    processes = [python(OPEN_AND_WRITE, path, number) for number in range(1, 9)]
+    results = [process.communicate(timeout=240) for process in processes]
+    assert [error for _, error in results] == [""] * 8
+    with Warehouse.open(path, create=False) as wh:
+        new = wh.rows("SELECT count(*) AS n FROM runs WHERE kind = 'alignment' AND seed >= 1000 AND state = 'done'")
+        assert new == [{"n": 80}] and migrate.current(locate(path)) == HEAD
+        assert len(wh.runs()) == 80 + (len(before["runs"]) or 1)
+    assert len(list(tmp_path.glob("master.backup-0001-*.db"))) == int(old)  # one process migrated
 
 
 MIGRATE = """
