@@ -17,7 +17,7 @@ from analysis.stats.twoway import (
     additive,
     largest_of_all,
     largest_residual,
-    permuted_residuals,
+    permuted_columns,
     replicated_interaction,
 )
 from analysis.study import StudyOptions
@@ -120,15 +120,15 @@ def test_a_cell_with_two_results_of_one_seed_has_no_value(rng: np.random.Generat
     assert next(g for g in grids if g.axes[0] == "sae_layer").rows[0] == NO_LAYER
 
 
-def test_permuted_residuals_keep_the_error_rate_and_see_what_several_tables_share(rng: np.random.Generator) -> None:
+def test_permuted_columns_keep_the_error_rate_whatever_the_errors(rng: np.random.Generator) -> None:
     heavy = rng.standard_t(3, size=(60, 2, 4, 5))
-    false = sum(min(test.p or 1.0 for test in permuted_residuals(tables, rng, 199)) <= 0.05 for tables in heavy)
+    false = sum(min(test.p or 1.0 for test in permuted_columns(tables, rng, 199)) <= 0.05 for tables in heavy)
     assert false <= 9  # binomial(60, .05): more than 9 has probability .001
-    statistic = permuted_residuals(heavy[0], rng, 19)[0].statistic
+    statistic = permuted_columns(heavy[0], rng, 19)[0].statistic
     fit = additive(heavy[0][0])
     assert statistic == pytest.approx(np.abs(fit.residuals).max() / np.sqrt(fit.ss))
     flat = np.zeros((2, 4, 5))
-    assert {test.status for test in permuted_residuals(flat, rng)} == {"degenerate"}
+    assert {test.status for test in permuted_columns(flat, rng)} == {"degenerate"}
 
 
 def test_the_worst_of_several_tables_pays_for_them(rng: np.random.Generator) -> None:
