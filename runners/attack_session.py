@@ -156,6 +156,12 @@ class AttackSession(ScoringSession):
             seed_semantics="activations drawn, the autoencoder's start and order, the null's swaps",
         )
 
+    def work_bytes(self) -> int:
+        """The kept prefixes and the autoencoder of each seed, beside scoring."""
+        c = self.config
+        kept = self.shape.residuals(round(self.work(self.eval_uses)))
+        return self.shape.scoring() + kept + len(c.seeds) * self.shape.autoencoder(c.sae_features, c.sae_tokens)
+
     def _collateral(self, scores: Sequence[ScoreRow], target: str) -> list[float]:
         """Δ of every other behavior that has the metric before and after."""
         others = [b for b in self.behaviors if b != target]

@@ -16,7 +16,7 @@ from runners import metrics
 from runners.cells import Cell, CellProgress, CellRows
 from runners.fidelity_bench import FidelityConfig
 from runners.probes import ProbeUse
-from runners.scoring_session import ScoringSession, with_family
+from runners.scoring_session import NOTHING_RANDOM, ScoringSession, with_family
 
 EXACT_TO = 8
 """Pairs up to which all permutations (40,320) are enumerated."""
@@ -71,7 +71,7 @@ class FidelitySession(ScoringSession):
             FidelityRow(n_categories=len(audited)),
             *audited,
             p_method=f"two-sided; all permutations up to n = {EXACT_TO}, beyond that t with n - 2 degrees of freedom",
-            seed_semantics="none: nothing is random",
+            seed_semantics=NOTHING_RANDOM,
         )
 
 

@@ -12,8 +12,8 @@ from runners.backend.training import TrainResult
 from runners.cells import Cell, CellProgress, CellRows
 from runners.cf90 import Cf90Config
 from runners.freeze_sweep import FreezeConfig
-from runners.scoring_session import score_value, with_family
-from runners.training_session import NOTHING_RANDOM, SEED_SEMANTICS, TrainingSession
+from runners.scoring_session import NOTHING_RANDOM, score_value, with_family
+from runners.training_session import SEED_SEMANTICS, TrainingSession
 
 
 class _CompressionSession(TrainingSession):

@@ -102,6 +102,11 @@ class HybridSession(TrainingSession):
             **notes,
         )
 
+    def work_bytes(self) -> int:
+        """Training, or after it the autoencoder."""
+        c = self.config
+        return max(super().work_bytes(), self.shape.scoring() + self.shape.autoencoder(c.sae_features, c.sae_tokens))
+
     def _scale_features(self, stack: ExitStack, layer: int, streams: SeedStreams) -> dict[str, object]:
         """Fit an autoencoder to the model as it is now, and let it scale the target's features until the stack ends."""
         c = self.config

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from rhodb.errors import InputError
 from rhodb.records import Config, LeaderboardRow
+from runners.backend.memory import weight_bytes
 from runners.backend.merging import (
     RANDOM_METHODS,
     Merge,
@@ -18,7 +19,7 @@ from runners.backend.merging import (
 )
 from runners.cells import Cell, CellProgress, CellRows
 from runners.leaderboard import LeaderboardConfig
-from runners.scoring_session import ScoringSession, with_family
+from runners.scoring_session import NOTHING_RANDOM, ScoringSession, with_family
 from runners.seeds import SeedStreams
 
 
@@ -62,12 +63,22 @@ class LeaderboardSession(ScoringSession):
             for seed in c.seeds if method in RANDOM_METHODS else c.seeds[:1]:
                 yield self.cell(method, seed, axes, score_work=work)
 
+    def work_bytes(self) -> int:
+        """The models' own tensors, and one merge of them, beside scoring."""
+        base = model_weights(self.loaded)
+        own = [
+            weight_bytes({name: tensor for name, tensor in weights.items() if tensor is not base[name]})
+            for weights in self._parents.values()
+        ]
+        return self.shape.scoring() + sum(own) + (max(own) if self._merges else 0)
+
     def run_cell(self, cell: Cell, artefacts: Path, progress: CellProgress) -> CellRows:
         axes = cell.identity.config
         if "entry" in axes:
             with weights_in_place(self.loaded, self._parents[axes["entry"]]):
                 rows = self.score(self.uses, progress)
-            return with_family(rows, LeaderboardRow(label=short(axes["entry"]), model_type="original"))
+            row = LeaderboardRow(label=short(axes["entry"]), model_type="original")
+            return with_family(rows, row, entry=axes["entry"], seed_semantics=NOTHING_RANDOM)
         merge = self._merges[axes["merge_method"]]
         rng = SeedStreams(cell.identity.seed).generator(f"merge {merge.method}")
         parents = list(self._parents.values())
@@ -87,7 +98,7 @@ class LeaderboardSession(ScoringSession):
             row,
             base=self.model.key,
             model_folder=str(artefacts) if self.config.write_models else None,
-            seed_semantics="entries dropped" if merge.method in RANDOM_METHODS else "none: nothing is random",
+            seed_semantics="entries dropped" if merge.method in RANDOM_METHODS else NOTHING_RANDOM,
         )
 
 

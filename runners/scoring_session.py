@@ -6,6 +6,7 @@ training experiments give it, so that all of them point to one run.
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Final
@@ -23,6 +24,7 @@ from rhodb.records import (
     digest,
 )
 from runners import metrics
+from runners.backend.memory import MemoryPeak, Shape
 from runners.backend.models import LoadedModel, load_model
 from runners.backend.scoring import PairScore, PairText, SideScore, score_pairs
 from runners.backend.tokenizer import encode
@@ -34,6 +36,8 @@ Scorer = Callable[[Sequence[PairText]], Sequence[PairScore]]
 
 BACKWARD_WORK: Final = 3.0
 """A trained token costs about as much as three in a forward pass."""
+
+NOTHING_RANDOM: Final = "none: nothing in this run is random, other seeds would be copies"
 
 
 class ScoringSession:
@@ -109,9 +113,22 @@ class ScoringSession:
         raise NotImplementedError
 
     def execute(self, cell: Cell, artefacts: Path, progress: CellProgress) -> CellRows:
-        if cell.baseline is None and cell.identity == self.baseline:
-            return self.score(self.uses, progress)
-        return self.run_cell(cell, artefacts, progress)
+        with MemoryPeak() as peak:
+            untouched = cell.baseline is None and cell.identity == self.baseline
+            rows = self.score(self.uses, progress) if untouched else self.run_cell(cell, artefacts, progress)
+        return replace(rows, notes={**rows.notes, "mlx_peak_mib": peak.mib})
+
+    @cached_property
+    def shape(self) -> Shape:
+        return Shape.of(self.loaded)
+
+    def peak_bytes(self) -> int:
+        """MLX's memory at the peak of the largest cell, estimated; the process itself takes some 400 MiB more."""
+        return self.shape.weights + max(self.shape.scoring(), self.work_bytes())
+
+    def work_bytes(self) -> int:
+        """What the experiment's own work takes beside the weights."""
+        return 0
 
     def cell(self, label: str, seed: int, config: Config, *, train_work: float = 0.0, score_work: float) -> Cell:
         """A cell of this experiment, compared with the baseline. `config`: its axes, beside what scores depend on."""

@@ -11,7 +11,7 @@ from rhodb.records import Config, SteeringRow, digest
 from runners.backend.activations import Floats
 from runners.backend.steering import PrefixScorer, added, difference_vectors, random_vector
 from runners.cells import Cell, CellProgress, CellRows
-from runners.scoring_session import ScoringSession, pair_text, with_family
+from runners.scoring_session import NOTHING_RANDOM, ScoringSession, pair_text, with_family
 from runners.seeds import SeedStreams
 from runners.steering import SteeringConfig
 
@@ -82,8 +82,12 @@ class SteeringSession(ScoringSession):
             row,
             vector_pairs=len(self._pairs),
             prefix_cache_mib=round(self._scorer.cached_bytes / 2**20, 1),
-            seed_semantics="direction of the random control" if control is not None else "none: nothing is random",
+            seed_semantics="direction of the random control" if control is not None else NOTHING_RANDOM,
         )
+
+    def work_bytes(self) -> int:
+        """The kept prefixes, beside scoring."""
+        return self.shape.scoring() + self.shape.residuals(round(self.work(self.eval_uses)))
 
     @cached_property
     def _difference(self) -> dict[int, Floats]:

@@ -18,7 +18,6 @@ from runners.seeds import SFT_SELECTION, SeedStreams
 from runners.sft_data import build_pools, draw
 
 SEED_SEMANTICS = "selection and order of the training texts, pairs, LoRA init"
-NOTHING_RANDOM = "none: nothing in this run is random, other seeds would be copies"
 
 _IDENTITY = (
     *("rho_weight", "sft_size", "trap_share", "refusal_share", "epochs", "batch_size", "accumulation"),
@@ -97,6 +96,11 @@ class TrainingSession(ScoringSession):
             sides = self.lengths([use.probe.positive for use in self._contrast])
             tokens += 2 * recipe.pairs_per_step * sum(sides) / len(sides)
         return BACKWARD_WORK * n_steps(recipe) * tokens
+
+    def work_bytes(self) -> int:
+        """A training step, whose largest part is the longest pair or text."""
+        pairs = [sum(self.lengths([use.probe.positive, use.probe.negative])) for use in self._contrast]
+        return self.shape.training(max([self.training.max_length, *pairs]))
 
     def sft_texts(self, recipe: TrainingConfig, streams: SeedStreams) -> list[str]:
         """The texts of an epoch, in the chat form of the model."""

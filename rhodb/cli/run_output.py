@@ -19,6 +19,7 @@ def print_plan(session: "Session", db: str | None, *, json: bool) -> None:
     from rhodb import store
     from rhodb.warehouse import Warehouse
     from runners.reporting import duration
+    from runners.scoring_session import ScoringSession
 
     rate = session.seconds_per_work()
     warehouse = Warehouse.peek(db)
@@ -36,6 +37,8 @@ def print_plan(session: "Session", db: str | None, *, json: bool) -> None:
     emit(rows, format="json" if json else "table")
     to_do = [row for row in rows if row["state"] != "done"]
     note(f"{len(rows)} cells, {len(to_do)} to run; nothing was run")
+    if isinstance(session, ScoringSession):
+        note(f"memory: about {session.peak_bytes() / 2**30:.2g} GiB for MLX at the peak, by the model's shapes")
     if to_do:
         about = duration(sum(row["seconds"] for row in to_do))
         note(f"time: about {about} in one process, at the speed of this machine right now (measured on a few pairs)")
