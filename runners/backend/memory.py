@@ -1,7 +1,7 @@
 """What a model's work takes of MLX's memory at its peak, in bytes: estimates to plan with, from shapes alone.
 
-The factors of hidden and MLP width are fits to SmolLM2-135M on the CPU (`tests/runners/test_memory.py` compares them with
-what MLX measures). On a GPU, where batches are larger, they have not been measured.
+The factors of hidden and MLP width are fits to SmolLM2-135M on the CPU (`tests/runners/test_memory.py` compares them
+with what MLX measures). On a GPU, where batches are larger, they have not been measured.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class Shape:
     def of(cls, loaded: LoadedModel) -> "Shape":
         config = loaded.config
         return cls(
-            weights=weight_bytes(dict(tree_flatten(loaded.model.parameters()))),  # type: ignore[arg-type]
+            weights=weight_bytes(dict(tree_flatten(loaded.model.parameters()))),
             layers=len(loaded.model.layers),
             hidden=config["hidden_size"],
             mlp=config["intermediate_size"],

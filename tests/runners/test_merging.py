@@ -66,9 +66,9 @@ def test_della_keeps_large_entries_more_often_and_is_unbiased():
     assert np.allclose(dropped.mean(axis=0), delta[0], rtol=0.05)
 
 
-@pytest.mark.parametrize("method", ["linear", "slerp", "task-arithmetic", "ties"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_model_merged_with_itself_is_itself(method):
-    merge = Merge(method=method, weights=(0.5, 0.5), density=1)
+    merge = Merge(method=method, weights=(0.5, 0.5), density=1, epsilon=0)
     assert np.allclose(merge_tensor(BASE, [FIRST, FIRST], merge, rng()), FIRST, atol=1e-6)
 
 
@@ -76,6 +76,23 @@ def test_a_model_merged_with_itself_is_itself(method):
 def test_weights_of_one_and_zero_give_one_parent(method):
     merge = Merge(method=method, weights=(1, 0), density=1, epsilon=0)
     assert np.allclose(merge_tensor(BASE, [FIRST, SECOND], merge, rng()), FIRST, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["task-arithmetic", "ties", "dare-ties", "della"])
+def test_task_vectors_of_weight_zero_leave_the_base(method):
+    assert np.array_equal(merged(method, (0, 0), density=1, epsilon=0), BASE)
+
+
+def test_dare_ties_is_dropped_task_vectors_whose_signs_are_elected():
+    # the same draws, by hand: keep where the number is below the density, divide by it, elect, add
+    draws = [rng().random((2, 1, 4), dtype=np.float32)[i] for i in (0, 1)]
+    first, second = (np.where(u < 0.5, (p - BASE) / 0.5, 0) for u, p in zip(draws, (FIRST, SECOND), strict=True))
+    sign = np.sign(first + second)
+    agree = [np.where((np.sign(d) == sign) & (d != 0), d, np.nan) for d in (first, second)]
+    mean = np.array(
+        [[np.nanmean(column) if not np.isnan(column).all() else 0 for column in np.hstack(agree).reshape(2, 4).T]]
+    )
+    assert np.allclose(merged("dare-ties", density=0.5), BASE + mean)
 
 
 @pytest.mark.parametrize("method", ["ties", "dare-ties", "della"])
