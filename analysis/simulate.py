@@ -302,7 +302,18 @@ def simulate(scenario: Scenario, n: int, seed: int = 0) -> Tally:
     return Tally(scenario=scenario, n=n, hits=hits, supported=supported, detectors=detectors)
 
 
-def table(tallies: Sequence[Tally]) -> str:
+FRESH = 20_261_124
+"""Seed of the published table; no detector was looked at with it before."""
+HISTORY = (
+    "What was changed after results were seen: under heavy-tailed, skewed and unequal-spread nulls the largest "
+    "residual of one value a cell (interaction) was called supported in 4 to 9 of 60 warehouses, as its null assumes "
+    "normal errors; its verdict is now at most suggestive, and that is what is expected of it below. The planted "
+    "sizes were chosen on earlier runs with other seeds, so that power is near its ceiling: they say what is large "
+    "enough, not what is found in practice. The table is from fresh seeds, run once after the detectors' last change."
+)
+
+
+def table(tallies: Sequence[Tally], seed: int = 0) -> str:
     """The page of the docs."""
     lines = [
         "# Simulated warehouses: false findings and power",
@@ -312,6 +323,10 @@ def table(tallies: Sequence[Tally]) -> str:
         "*Found* counts warehouses in which the named detector gives the expected verdict, with Wilson's 95 % "
         "interval; "
         "*any supported* counts those in which any detector calls anything supported.",
+        "",
+        HISTORY,
+        "",
+        f"Seeds of the draws: [{seed}, k] for warehouse k.",
         "",
         "| warehouse | size | detector, verdict | found | any supported | supported by |",
         "|---|---|---|---|---|---|",
@@ -326,11 +341,12 @@ def table(tallies: Sequence[Tally]) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """`python -m analysis.simulate [WAREHOUSES] [FILE]`: 200 of each without effects, a quarter of that with."""
+    """`python -m analysis.simulate [WAREHOUSES] [FILE] [SEED]`: 200 of each without effects, a quarter of that with."""
     n = int(arguments[0]) if arguments else 200
     path = Path(arguments[1]) if len(arguments) > 1 else Path("docs/simulation.md")
-    tallies = [simulate(s, n if s.detector is None else max(1, n // 4)) for s in SCENARIOS]
-    path.write_text(table(tallies), encoding="utf-8")
+    seed = int(arguments[2]) if len(arguments) > 2 else FRESH
+    tallies = [simulate(s, n if s.detector is None else max(1, n // 4), seed) for s in SCENARIOS]
+    path.write_text(table(tallies, seed), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -81,8 +81,15 @@ def _groups(axis: str, placed: Sequence[tuple[tuple[object, ...], object, Sheet]
         groups[rest][value].append(sheet)
     for values in groups.values():
         if len(values) > 1:
-            for choice in islice(product(*values.values()), MOST_CHOICES):
+            ordered = [values[value] for value in sorted(values, key=_in_order)]
+            for choice in islice(product(*ordered), MOST_CHOICES):
                 yield axis, choice
+
+
+def _in_order(value: object) -> tuple[float, str]:
+    """Numbers by size, words by letters."""
+    first = value[0] if isinstance(value, tuple) else value
+    return (float(first), "") if isinstance(first, int | float) else (0.0, str(first))
 
 
 def _look(

@@ -1,6 +1,7 @@
 """Simulated warehouses: the detectors find what is planted and call artefacts by their name."""
 
 import pytest
+from scipy.stats import binom
 
 from analysis.simulate import SCENARIOS, simulate, table
 
@@ -15,9 +16,11 @@ def test_each_detector_finds_its_own(scenario):
 
 
 def test_warehouses_without_effects_are_mostly_silent():
-    tallies = [simulate(scenario, 8, seed=1) for scenario in SILENT]
-    # 24 warehouses at a family-wise 5 %: more than 5 have probability 0.2 %.
-    assert sum(tally.supported for tally in tallies) <= 5
+    tallies = [simulate(scenario, 12, seed=1) for scenario in SILENT]
+    n = sum(tally.n for tally in tallies)
+    # At a family-wise 5 % a right program exceeds this bound once in 500 runs, one at 20 % in nine of ten.
+    assert sum(tally.supported for tally in tallies) <= binom.ppf(0.998, n, 0.05)
+    assert binom.sf(binom.ppf(0.998, n, 0.05), n, 0.2) > 0.9
 
 
 def test_the_table_states_counts_and_intervals():
