@@ -104,3 +104,15 @@ def test_a_compressed_projection_computes_the_truncated_matrix_and_keeps_its_bia
         assert isinstance(new, Linear) and done.n_matrices == 6
         assert np.allclose(np.array(new(mx.array(x))), expected, atol=1e-4)
     assert loaded.model.layers[0].self_attn.q_proj is old
+
+
+def test_compressed_layers_are_quantised_again_on_request(folders, tiny_probes_folder, tmp_path):
+    model, _ = folders["llama of quantised layers"]
+    options = options_of("freeze-sweep", model, tiny_probes_folder) | {"compress_ratios": "0.5"}
+    gaps = {}
+    for requantize in (False, True):
+        session = session_of("freeze-sweep", options | {"requantize": requantize})
+        rows = session.execute(session.cells[1], tmp_path, Silent())
+        assert rows.notes["requantized"] == requantize and rows.family_rows[0].n_compressed == 6
+        gaps[requantize] = next(s.value for s in rows.scores if (s.behavior, s.metric) == ("factual", "gap"))
+    assert gaps[False] != gaps[True] and gaps[False] == pytest.approx(gaps[True], abs=0.1)
