@@ -54,10 +54,15 @@ def styled() -> AbstractContextManager[None]:
     return mpl.rc_context(STYLE)
 
 
-def canvas(columns: int, *, width: float = 5.0, height: float = 3.8, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure with `rows` x `columns` axes of the given size in inches, and its axes row by row."""
+def canvas(
+    columns: int, *, width: float = 5.0, height: float = 3.8, rows: int = 1, heights: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
+    """A figure with `rows` x `columns` axes of the given size in inches, and its axes row by row.
+
+    `heights` are the proportions of the rows; none: all alike.
+    """
     figure = Figure(figsize=(columns * width, rows * height + 0.6), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
+    axes = figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
     return figure, [axis for row in axes for axis in row]
 
 

@@ -1,5 +1,6 @@
 """Figures of findings: every seed's point, the mean with its interval, the finding as the title."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ def _sizes(findings: Sequence[Finding]) -> str:
 
 def headline(finding: Finding) -> str:
     """What was found, without the p values and remarks that follow in its sentence."""
-    return finding.sentence.partition("; p = ")[0].partition(", p = ")[0].rstrip(".")
+    return re.split(r"[;,] (?:Welch |exact )?p = |; (?:a spread|scores that)", finding.sentence)[0].rstrip(".")
 
 
 def _draw_estimates(result: Result, kind: str, findings: Sequence[Finding], folder: Path) -> list[Path]:
@@ -89,9 +90,9 @@ def _draw_estimates(result: Result, kind: str, findings: Sequence[Finding], fold
     for finding in findings:
         panels.setdefault(finding.effect.method, []).append(finding)
     chosen = {method: _clearest(rows, MOST_ROWS) for method, rows in panels.items()}
-    height = 1.4 + 0.3 * max(len(rows) for rows in chosen.values())
+    heights = [1.2 + 0.36 * len(rows) for rows in chosen.values()]
     with styled():
-        figure, axes = canvas(1, rows=len(chosen), width=9.0, height=height)
+        figure, axes = canvas(1, rows=len(chosen), width=9.0, height=sum(heights) / len(heights), heights=heights)
         for axis, (method, rows) in zip(axes, chosen.items(), strict=True):
             _rows(axis, method, rows)
         left = len(findings) - sum(len(rows) for rows in chosen.values())
@@ -123,13 +124,13 @@ def _rows(axis: Axes, method: str, rows: Sequence[Finding]) -> None:
             "\n".join(
                 [
                     textwrap.shorten(about.get(NAMED_BY.get(about.get("detector", ""), "behavior"), ""), 60),
-                    textwrap.shorten(place, 70),
+                    *textwrap.wrap(place, 56)[:2],
                 ]
             )
         )
     interval_rows(axis, names)
     label(axis, title="", x=method + (f" ({rows[0].unit})" if rows[0].unit else ""), y="")
-    axis.set_title("\n".join(textwrap.wrap(headline(rows[0]), 110)[:3]), loc="left", fontsize=8)
+    axis.set_title("\n".join(textwrap.wrap(headline(rows[0]), 84)[:4]), loc="left", fontsize=8)
 
 
 def _draw_finding(axis: Axes, finding: Finding) -> None:

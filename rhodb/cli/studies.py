@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rhodb.warehouse import Warehouse
 
 COMMANDS: dict[str, str] = {
+    "effects": "Differences between conditions per behavior and metric, with intervals and exact tests.",
     "ablation": "Mean change per condition and behavior over seeds, with intervals.",
     "dose-response": "How behaviors follow λ: trends, reversals of single seeds, seeds and models compared.",
     "variance": "Standard deviation over seeds by λ and behavior, and whether it changes with λ.",
@@ -23,7 +24,7 @@ COMMANDS: dict[str, str] = {
     "quality": "What is wrong with the warehouse's rows: impossible scores, pooled strata, copies, gaps, bad training.",
 }
 """Name -> help. A test compares them with the registry, which cannot be loaded for --help."""
-ALL = ("effects", *COMMANDS)
+ALL = tuple(COMMANDS)
 
 ModelOption = Annotated[str | None, typer.Option("--model", help="Only runs on this model (key).")]
 MetricOption = Annotated[
@@ -61,7 +62,8 @@ FiguresOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for name, summary in COMMANDS.items():
-        examples = (f"rhodb analyze {name}", f"rhodb analyze {name} --figures figures", f"rhodb analyze {name} --json")
+        own = ("", " --explain 3", " --figures figures", " --json")
+        examples = tuple(f"rhodb analyze {name}{options}" for options in own)
         app.command(name, help=summary, **example(*examples))(_command(name))
     app.command("all", **example("rhodb analyze all", "rhodb analyze all --figures figures"))(everything)
     app.command("diff", **example("rhodb analyze diff anomalies"))(diff)
