@@ -2,19 +2,24 @@
 
 A cell travels as the runner's name, its resolved configuration and the run's uuid; models and probes are loaded by
 the worker, by name, and only rows come back. A cell whose worker is lost is given to another one; where the
-coordinator is lost, its cells are taken up by whoever runs the plan next. Adapters are written by the worker into the
-folder beside the warehouse, which the machines of a cluster must share.
+coordinator is lost, its cells are taken up by whoever runs the plan next. What a cell reports on its way travels as
+an event of the scheduler, under a topic of this coordinator's own. Adapters are written by the worker into the folder
+beside the warehouse, which the machines of a cluster must share.
 """
 
 import importlib
 import os
+import socket
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Final
+from uuid import uuid4
 
 from rhodb import store
 from rhodb.errors import InputError
@@ -28,6 +33,7 @@ Client = Any
 Future = Any
 """Dask's, which has no types and is an extra."""
 CONNECT_S: Final = 20.0
+EVENT_S: Final = 1.0
 INSTALL: Final = "install the extra with `pip install 'rhodb[cluster]'`"
 
 
@@ -70,57 +76,81 @@ class ClusterExecutor(Executor):
         super().__init__(*arguments, **options)
         self._payload = encode_runs(runs)
         self._client = client
+        self._topic = f"rhodb-{uuid4().hex}"
+        self._events: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
+        client.subscribe_topic(self._topic, lambda event: self._events.put(event[1]))
 
     def _one_round(self, to_do: list[Claimable]) -> list[Claimable]:
-        """Submit every cell that is ready, and others as soon as what they need is done; return those of others."""
-        running: dict[Future, tuple[Cell, str, int]] = {}
+        """Keep every thread of the workers busy with cells that are ready; return those of others."""
+        running: dict[Future, _Submitted] = {}
         left = list(to_do)
         ran = False
-        with ExitStack() as heartbeats:
-            try:
-                while True:
-                    left = self._submit_ready(left, running, heartbeats)
-                    if not running:
-                        return left if ran else self._look_elsewhere(left)
-                    ran = True
-                    self._collect(running)
-            except KeyboardInterrupt:
-                self._client.cancel(list(running))
-                for _, uuid, _ in running.values():
-                    store.release(self._warehouse, uuid, self._owner)
-                raise
+        try:
+            while True:
+                left = self._submit_ready(left, running)
+                if not running:
+                    return left if ran else self._look_elsewhere(left)
+                ran = True
+                self._collect(running)
+        except KeyboardInterrupt:
+            self._client.cancel(list(running))
+            for submitted in running.values():
+                store.release(self._warehouse, submitted.uuid, self._owner)
+            raise
+        finally:
+            for submitted in running.values():
+                submitted.heartbeat.close()
 
-    def _submit_ready(
-        self, to_do: list[Claimable], running: dict[Future, tuple[Cell, str, int]], heartbeats: ExitStack
-    ) -> list[Claimable]:
+    def _submit_ready(self, to_do: list[Claimable], running: dict[Future, "_Submitted"]) -> list[Claimable]:
+        """Claim and submit as many as there are threads for: what waits is not in anybody's hands."""
         left = []
+        free = max(1, sum(self._client.nthreads().values())) - len(running) if to_do else 0
         for cell, planned in to_do:
-            attempt = self._claim(planned) if self._is_ready(cell) else None
+            attempt = self._claim(planned) if free > 0 and self._is_ready(cell) else None
             if attempt is None:
                 left.append((cell, planned))
                 continue
+            free -= 1
             self._reporter.cell_started(cell, attempt)
-            heartbeats.enter_context(self._heartbeat(planned.uuid))
+            heartbeat = ExitStack()
+            heartbeat.enter_context(self._heartbeat(planned.uuid))
             future = self._client.submit(
                 execute_remotely,
                 self._payload,
                 planned.uuid,
                 str(self._artefacts(planned.uuid).resolve()),
+                self._topic,
                 key=f"{planned.uuid}-{attempt}",
                 pure=False,
-                priority=-len(running),
             )
-            running[future] = (cell, planned.uuid, attempt)
+            running[future] = _Submitted(cell=cell, uuid=planned.uuid, attempt=attempt, heartbeat=heartbeat)
         return left
 
-    def _collect(self, running: dict[Future, tuple[Cell, str, int]]) -> None:
-        """Wait for some cell to end, and record every one that has."""
+    def _collect(self, running: dict[Future, "_Submitted"]) -> None:
+        """Show what was reported, wait for some cell to end, and record every one that has."""
+        self._show_events(running)
         ended = [future for future in running if future.done()]
         if not ended:
             time.sleep(POLL_S / 10)
         for future in ended:
-            cell, uuid, attempt = running.pop(future)
-            self._record(cell, uuid, attempt, self._result(future))
+            submitted = running.pop(future)
+            submitted.heartbeat.close()
+            self._record(submitted.cell, submitted.uuid, submitted.attempt, self._result(future))
+
+    def _show_events(self, running: Mapping[Future, "_Submitted"]) -> None:
+        """Pass on what the running cells have reported; a cell that has ended since is told of no more."""
+        cells = {submitted.uuid: submitted.cell for submitted in running.values()}
+        with suppress(Empty):
+            while event := self._events.get_nowait():
+                cell = cells.get(event["uuid"])
+                if cell is None:
+                    continue
+                if "worker" in event:
+                    self._reporter.message(f"    {cell.label}: on {event['worker']}")
+                elif "row" in event:
+                    self._reporter.step(cell, TrainStepRow(**event["row"]), event["total"])
+                else:
+                    self._reporter.scored(cell, event["done"], event["total"])
 
     def _result(self, future: Future) -> Executed:
         if future.status == "finished":
@@ -138,13 +168,26 @@ class ClusterExecutor(Executor):
         )
 
 
-def execute_remotely(payload: str, uuid: str, artefacts: str) -> Executed:
-    """In a worker: execute the cell of this run."""
+@dataclass(frozen=True, kw_only=True)
+class _Submitted:
+    """A cell in a worker's hands."""
+
+    cell: Cell
+    uuid: str
+    attempt: int
+    heartbeat: ExitStack
+    """Open while the coordinator vouches for the run."""
+
+
+def execute_remotely(payload: str, uuid: str, artefacts: str, topic: str) -> Executed:
+    """In a worker: execute the cell of this run, and tell the coordinator's topic about it."""
+    progress = _Events(uuid, topic)
+    progress.send(worker=f"{socket.gethostname()}, pid {os.getpid()}")
     session, provenance = _prepared(payload)
     started_at, started = now(), time.monotonic()
     rows, error = CellRows(), None
     try:
-        rows = session.execute(session.cell_of(uuid), Path(artefacts), _Silent())
+        rows = session.execute(session.cell_of(uuid), Path(artefacts), progress)
     except Exception as exception:  # noqa: BLE001  whatever a cell dies of is kept with the run; the others go on
         error = f"{type(exception).__name__}: {exception}"
         rows = CellRows(notes={"traceback": traceback.format_exc()})
@@ -170,9 +213,26 @@ def _prepared(payload: str) -> tuple[PlanSession, Provenance]:
     return PlanSession(decode_runs(payload)), provenance
 
 
-class _Silent:
-    """Workers report nothing on the way."""
+class _Events:
+    """A cell's progress as events of the scheduler, not more than one a second but for the last of a phase."""
 
-    def step(self, row: TrainStepRow, total: int) -> None: ...
+    def __init__(self, uuid: str, topic: str) -> None:
+        distributed: Any = importlib.import_module("distributed")
+        self._worker = distributed.get_worker()
+        self._uuid, self._topic = uuid, topic
+        self._sent = 0.0
 
-    def scored(self, done: int, total: int) -> None: ...
+    def send(self, **event: Any) -> None:
+        self._worker.log_event(self._topic, {"uuid": self._uuid, **event})
+        self._sent = time.monotonic()
+
+    def step(self, row: TrainStepRow, total: int) -> None:
+        if self._due(row.step == total):
+            self.send(row=asdict(row), total=total)
+
+    def scored(self, done: int, total: int) -> None:
+        if self._due(done == total):
+            self.send(done=done, total=total)
+
+    def _due(self, last: bool) -> bool:
+        return last or time.monotonic() - self._sent >= EVENT_S

@@ -18,27 +18,45 @@ from rhodb import spool as spooling
 from rhodb import store
 from rhodb.errors import DatabaseBusyError, DatabaseError, RhodbError
 from rhodb.liveness import now, this_process
-from rhodb.records import Outcome, ProbeSetRecord, Provenance, RunIdentity
+from rhodb.records import Outcome, ProbeSetRecord, Provenance, RunIdentity, TrainStepRow
 from rhodb.warehouse import Warehouse
-from runners.cells import Cell, CellProgress, CellRows, Session
+from runners.cells import Cell, CellRows, Session
 from runners.plans import model_of, models_by_identity
 
 HEARTBEAT_S: Final = 60.0
 POLL_S: Final = 1.0
 
 
-class Reporter(CellProgress, Protocol):
-    """Shows what the executor does. It is told everything and decides nothing."""
+class Reporter(Protocol):
+    """Shows what the executor does. It is told everything and decides nothing. Several cells may run at a time."""
 
     def planned(self, cells: Sequence[Cell], to_do: Sequence[Cell]) -> None: ...
 
     def cell_started(self, cell: Cell, attempt: int) -> None: ...
+
+    def step(self, cell: Cell, row: TrainStepRow, total: int) -> None: ...
+
+    def scored(self, cell: Cell, done: int, total: int) -> None: ...
 
     def cell_done(self, cell: Cell, seconds: float) -> None: ...
 
     def cell_failed(self, cell: Cell, error: str) -> None: ...
 
     def message(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class ProgressOf:
+    """What one cell reports, on its way to the reporter of all."""
+
+    reporter: Reporter
+    cell: Cell
+
+    def step(self, row: TrainStepRow, total: int) -> None:
+        self.reporter.step(self.cell, row, total)
+
+    def scored(self, done: int, total: int) -> None:
+        self.reporter.scored(self.cell, done, total)
 
 
 @dataclass(kw_only=True)
@@ -193,7 +211,7 @@ class Executor:
         rows, error = CellRows(), None
         try:
             with self._heartbeat(uuid):
-                rows = self._session.execute(cell, self._artefacts(uuid), self._reporter)
+                rows = self._session.execute(cell, self._artefacts(uuid), ProgressOf(self._reporter, cell))
         except KeyboardInterrupt:
             store.release(self._warehouse, uuid, self._owner)
             raise

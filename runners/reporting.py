@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from rhodb.records import TrainStepRow
@@ -30,8 +30,8 @@ class Estimate:
         self._prior = seconds_per_work
         self._cells: list[Cell] = []
         self._done = 0.0
-        self._current = 0.0
-        self._cell: Cell | None = None
+        self._running: dict[int, float] = {}
+        """Work done of each cell that runs, by the cell's `id`."""
         self._started = time.monotonic()
 
     def planned(self, to_do: Sequence[Cell]) -> None:
@@ -39,20 +39,25 @@ class Estimate:
         self._started = time.monotonic()
 
     def started(self, cell: Cell) -> None:
-        self._cell, self._current = cell, 0.0
+        self._running[id(cell)] = 0.0
 
-    def trained(self, step: int, total: int) -> None:
-        if self._cell:
-            self._current = self._cell.train_work * step / total
+    def trained(self, cell: Cell, step: int, total: int) -> None:
+        self._running[id(cell)] = cell.train_work * step / total
 
-    def scored(self, done: int, total: int) -> None:
-        if self._cell:
-            self._current = self._cell.train_work + self._cell.score_work * done / max(total, 1)
+    def scored(self, cell: Cell, done: int, total: int) -> None:
+        self._running[id(cell)] = cell.train_work + cell.score_work * done / max(total, 1)
 
-    def finished(self) -> None:
-        if self._cell:
-            self._done += self._cell.work
-        self._cell, self._current = None, 0.0
+    def finished(self, cell: Cell) -> None:
+        self._running.pop(id(cell), None)
+        self._done += cell.work
+
+    def share(self, cell: Cell) -> float:
+        """How much of a running cell is done, in [0, 1]."""
+        return self._running.get(id(cell), 0.0) / max(cell.work, 1.0)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
 
     @property
     def total(self) -> float:
@@ -60,7 +65,7 @@ class Estimate:
 
     @property
     def done(self) -> float:
-        return self._done + self._current
+        return self._done + sum(self._running.values())
 
     def seconds_left(self) -> float:
         """The prior counts like a tenth of the plan, so that the first estimates do not jump."""
@@ -77,6 +82,7 @@ class PlainReporter:
         self._estimate = Estimate(seconds_per_work)
         self._count = 0
         self._total = 0
+        self._steps: dict[int, int] = {}
 
     def planned(self, cells: Sequence[Cell], to_do: Sequence[Cell]) -> None:
         self._estimate.planned(to_do)
@@ -91,20 +97,23 @@ class PlainReporter:
         again = f" (attempt {attempt})" if attempt > 1 else ""
         self._line(f"[{self._count}/{self._total}] {cell.label}{again}")
 
-    def step(self, row: TrainStepRow, total: int) -> None:
-        self._estimate.trained(row.step, total)
-        if row.step == total or row.step % max(1, total // 4) == 0:
-            self._line(f"    {step_line(row, total)}, {duration(self._estimate.seconds_left())} left in all")
+    def step(self, cell: Cell, row: TrainStepRow, total: int) -> None:
+        quarter = max(1, total // 4)
+        before, self._steps[id(cell)] = self._steps.get(id(cell), 0), row.step
+        self._estimate.trained(cell, row.step, total)
+        if row.step == total or row.step // quarter > before // quarter:  # steps may be left out on their way here
+            self._line(f"    {self._which(cell)}{step_line(row, total)}, {self._left()} left in all")
 
-    def scored(self, done: int, total: int) -> None:
-        self._estimate.scored(done, total)
+    def scored(self, cell: Cell, done: int, total: int) -> None:
+        self._estimate.scored(cell, done, total)
 
     def cell_done(self, cell: Cell, seconds: float) -> None:
-        self._estimate.finished()
-        self._line(f"    done in {duration(seconds)}, {duration(self._estimate.seconds_left())} left in all")
+        which = self._which(cell)
+        self._estimate.finished(cell)
+        self._line(f"    {which}done in {duration(seconds)}, {self._left()} left in all")
 
     def cell_failed(self, cell: Cell, error: str) -> None:
-        self._estimate.finished()
+        self._estimate.finished(cell)
         self._line(f"    FAILED {cell.label}: {error}")
 
     def message(self, text: str) -> None:
@@ -112,6 +121,13 @@ class PlainReporter:
 
     def close(self) -> None:
         """Nothing to tidy up."""
+
+    def _which(self, cell: Cell) -> str:
+        """The cell's label where others run beside it."""
+        return f"{cell.label}: " if self._estimate.running > 1 else ""
+
+    def _left(self) -> str:
+        return duration(self._estimate.seconds_left())
 
     def _line(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201  this class is the printing
@@ -135,11 +151,14 @@ class _TimeLeft(ProgressColumn):
         self._estimate = estimate
 
     def render(self, task: Task) -> Text:
+        """Of the plan's bar only."""
+        if task.id != 0:
+            return Text("")
         return Text(f"{duration(self._estimate.seconds_left())} left", style="progress.remaining")
 
 
 class LiveReporter:
-    """A bar over the plan's work and a line for the current cell; events stay above it as lines."""
+    """A bar over the plan's work and one for each cell that runs; events stay above them as lines."""
 
     def __init__(self, seconds_per_work: float) -> None:
         self._estimate = Estimate(seconds_per_work)
@@ -154,7 +173,8 @@ class LiveReporter:
             transient=True,
         )
         self._task = self._progress.add_task("plan", total=None)
-        self._what = ""
+        self._running: dict[int, TaskID] = {}
+        """Bar of each cell that runs, by the cell's `id`."""
         self._cells = (0, 0)
 
     def planned(self, cells: Sequence[Cell], to_do: Sequence[Cell]) -> None:
@@ -162,27 +182,27 @@ class LiveReporter:
         self._cells = (0, len(to_do))
         self.message(f"{len(cells)} cells, {len(cells) - len(to_do)} done before, {len(to_do)} to run")
         self._progress.start()
-        self._show("")
+        self._show()
 
     def cell_started(self, cell: Cell, attempt: int) -> None:
         self._estimate.started(cell)
-        self._what = cell.label
-        self._show("")
+        self._running[id(cell)] = self._progress.add_task(f"  {escape(cell.label)}", total=1.0)
+        self._show()
 
-    def step(self, row: TrainStepRow, total: int) -> None:
-        self._estimate.trained(row.step, total)
-        self._show(step_line(row, total))
+    def step(self, cell: Cell, row: TrainStepRow, total: int) -> None:
+        self._estimate.trained(cell, row.step, total)
+        self._show(cell, step_line(row, total))
 
-    def scored(self, done: int, total: int) -> None:
-        self._estimate.scored(done, total)
-        self._show(f"scoring {done}/{total} pairs")
+    def scored(self, cell: Cell, done: int, total: int) -> None:
+        self._estimate.scored(cell, done, total)
+        self._show(cell, f"scored {done}/{total}")
 
     def cell_done(self, cell: Cell, seconds: float) -> None:
-        self._end_cell()
+        self._end_cell(cell)
         self._console.print(f"[green]✓[/green] {escape(cell.label)}  [dim]{duration(seconds)}[/dim]")
 
     def cell_failed(self, cell: Cell, error: str) -> None:
-        self._end_cell()
+        self._end_cell(cell)
         self._console.print(f"[red]✗[/red] {escape(cell.label)}: {escape(error)}")
 
     def message(self, text: str) -> None:
@@ -191,17 +211,24 @@ class LiveReporter:
     def close(self) -> None:
         self._progress.stop()
 
-    def _end_cell(self) -> None:
-        self._estimate.finished()
+    def _end_cell(self, cell: Cell) -> None:
+        self._estimate.finished(cell)
+        if (task := self._running.pop(id(cell), None)) is not None:
+            self._progress.remove_task(task)
         self._cells = (self._cells[0] + 1, self._cells[1])
-        self._show("")
+        self._show()
 
-    def _show(self, detail: str) -> None:
+    def _show(self, cell: Cell | None = None, detail: str = "") -> None:
         done, total = self._cells
-        text = escape(f"cell {min(done + 1, total)}/{total} {self._what}  {detail}".rstrip())
         self._progress.update(
-            self._task, description=text, completed=self._estimate.done, total=self._estimate.total or None
+            self._task,
+            description=f"{done} of {total} cells",
+            completed=self._estimate.done,
+            total=self._estimate.total or None,
         )
+        if cell is not None and id(cell) in self._running:
+            text = escape(f"  {cell.label}  {detail}")
+            self._progress.update(self._running[id(cell)], description=text, completed=self._estimate.share(cell))
 
 
 def make_reporter(seconds_per_work: float) -> PlainReporter | LiveReporter:

@@ -139,47 +139,105 @@ def test_two_workers_fill_the_same_tables(alone, rhodb, tmp_path):
     assert os.getpid() not in pids and len(pids) >= 1
 
 
-def test_a_killed_worker_s_cell_is_done_by_another(tmp_path, tiny_model_folder, tiny_probes_folder):
+@pytest.fixture
+def two_workers(tmp_path):
+    """A scheduler's address, its client, and two worker processes: `(address, client, [first, second])`."""
     distributed = pytest.importorskip("distributed")
-    file = write_plan(tmp_path, tiny_model_folder, tiny_probes_folder, sft_size=300)
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     with (
         distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
-        address = cluster.scheduler_address
         worker = [
-            sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny",
-            "--no-dashboard", "--name",
+            sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address, "--nthreads", "1",
+            "--no-nanny", "--no-dashboard", "--name",
         ]  # fmt: skip
-        started = [
+        workers = [
             subprocess.Popen([*worker, name], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
             for name in ("first", "second")
         ]
-        command = [sys.executable, "-m", "rhodb", "run", "--plan", str(file), "--cluster", address, "--json"]
         try:
             client.wait_for_workers(2, timeout=60)
-            coordinator = subprocess.Popen(
-                command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-            )
-            started.append(coordinator)
-            deadline = time.monotonic() + 120
-            while not all(client.processing().values()):  # both have a cell
-                assert time.monotonic() < deadline and coordinator.poll() is None
-                time.sleep(0.02)
-            started[0].send_signal(signal.SIGKILL)
-            out, err = coordinator.communicate(timeout=240)
-            assert coordinator.returncode == 0, err
-            assert len(json.loads(out)["executed"]) == LABELS
-            assert started[0].wait() == -signal.SIGKILL
+            yield cluster.scheduler_address, client, workers
         finally:
-            for process in started:
+            for process in workers:
                 if process.poll() is None:
                     process.kill()
                 process.wait()
+
+
+def test_a_killed_worker_s_cell_is_done_by_another(tmp_path, tiny_model_folder, tiny_probes_folder, two_workers):
+    address, client, workers = two_workers
+    file = write_plan(tmp_path, tiny_model_folder, tiny_probes_folder, sft_size=300)
+    command = [sys.executable, "-m", "rhodb", "run", "--plan", str(file), "--cluster", address, "--json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as coordinator:
+        deadline = time.monotonic() + 120
+        while not all(client.processing().values()):  # both have a cell
+            assert time.monotonic() < deadline and coordinator.poll() is None
+            time.sleep(0.02)
+        workers[0].send_signal(signal.SIGKILL)
+        out, err = coordinator.communicate(timeout=240)
+    assert coordinator.returncode == 0, err
+    assert len(json.loads(out)["executed"]) == LABELS
+    assert workers[0].wait() == -signal.SIGKILL
     mine = tmp_path / "results" / "master.db"
     assert query(mine, "SELECT state, attempt, count(*) FROM runs GROUP BY 1, 2") == [("done", 1, LABELS)]
     assert query(mine, "SELECT count(DISTINCT run_id) FROM behavior_scores") == [(LABELS,)]
+
+
+DEADLY_COORDINATOR = """
+import os, signal, sys
+from rhodb import store
+from rhodb.cli.main import main
+
+insert, inserted = store.insert_outcome, []
+
+def deadly(*arguments):
+    if len(inserted) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)  # the second outcome is in the spool, and nowhere else
+    inserted.append(insert(*arguments))
+
+store.insert_outcome = deadly
+main()
+"""
+
+
+def test_a_lost_coordinator_s_plan_goes_on_and_what_was_spooled_is_not_done_again(
+    alone, tmp_path, two_workers, tiny_model_folder, tiny_probes_folder
+):
+    address, _, _ = two_workers
+    file = write_plan(tmp_path, tiny_model_folder, tiny_probes_folder)
+    arguments = ["run", "--plan", str(file), "--cluster", address, "--json"]
+    lost = subprocess.run(
+        [sys.executable, "-c", DEADLY_COORDINATOR, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    assert lost.returncode == -signal.SIGKILL
+    mine = tmp_path / "results" / "master.db"
+    states = dict(query(mine, "SELECT state, count(*) FROM runs GROUP BY 1"))
+    assert states["done"] == 1 and 1 <= states["running"] <= 2, states
+    again = subprocess.run(
+        [sys.executable, "-m", "rhodb", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    report = json.loads(again.stdout)
+    assert len(report["already_done"]) == 2 and len(report["executed"]) == LABELS - 2
+    assert query(mine, "SELECT DISTINCT state FROM runs") == [("done",)]
+    assert query(mine, "SELECT count(*) FROM runs WHERE attempt = 1")[0][0] >= 2
+    assert query(mine, SCORES) == query(alone[0], SCORES)
+    pids = {pid for (pid,) in query(mine, "SELECT DISTINCT pid FROM runs")}
+    assert pids == {worker.pid for worker in two_workers[2]} or pids < {worker.pid for worker in two_workers[2]}
+    assert "step 3/3" in again.stderr and any(f"pid {pid}" in again.stderr for pid in pids)
 
 
 def test_a_scheduler_that_is_not_there_is_one_sentence(rhodb, alone):
