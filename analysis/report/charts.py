@@ -63,6 +63,8 @@ def specification(chart: Chart) -> dict[str, Any]:
         # A panel a metric has its own unit; panels of the same quantity are to be compared.
         own: Any = "independent" if field in ("metric", "unit", "quantity") else "shared"
         drawn = drawn.resolve_scale(x=own) if drawing.sideways else drawn.resolve_scale(y=own)
+        # Shared axes would also be drawn below the places that the last row of panels leaves empty.
+        drawn = drawn.resolve_axis(x="independent")
     return {**drawn.to_dict(), "config": _CONFIG}
 
 
@@ -110,9 +112,11 @@ class _Drawing:
         )
 
     def _collides(self, category: str) -> bool:
+        """Whether at least half of the rows of a panel hold several marks."""
         facet = self.chart.encodings.get("facet", "")
         places = [(row.get(facet), row.get(category)) for row in self.chart.rows]
-        return len(set(places)) < len(places)
+        often = [place for place in set(places) if places.count(place) > 1]
+        return len(often) * 2 >= len(set(places))
 
     def scale(self, channel: str) -> Mapping[str, Any]:
         """Keyword arguments of a position channel."""
@@ -159,7 +163,8 @@ class _Drawing:
         scales = {"x": x, "y": y}
         low = (alt.X if self.sideways else alt.Y)(field=encodings["low"], **scales[value])
         high = (alt.X2 if self.sideways else alt.Y2)(field=encodings["high"])
-        interval = alt.Chart().mark_rule(strokeWidth=1.5)
+        crowded = self.chart.kind in ("dose", "line")  # intervals of all behaviors stand at the same doses
+        interval = alt.Chart().mark_rule(strokeWidth=1.5, opacity=0.5 if crowded else 1.0)
         drawn = interval.encode(**{**placed, value: low, end: high}, **common)
         if self.chart.kind == "bars":
             drawn = drawn.encode(color=alt.value(INK))
@@ -189,11 +194,14 @@ class _Drawing:
         largest = max((abs(value) for value in values), default=1.0) or 1.0
         signed = min(values, default=0.0) < 0
         colours, lowest = (_diverging(), -largest) if signed else (_SEQUENTIAL, 0.0)
-        scale = alt.Scale(range=colours, domain=[lowest, largest])
+        scale = alt.Scale(range=colours, domain=[lowest, largest], interpolate="rgb")
         axis: dict[str, Any] = {"axis": alt.Axis(grid=False, ticks=False, domain=False, labelLimit=220, labelAngle=0)}
+        across, down = self.title("x"), self.title("y")
+        if self.has("facet"):  # panels of a few rows are lower than such a title is long
+            across, down = f"{across} (down: {down})", ""
         placed: dict[str, Any] = {
-            "x": alt.X(field=encodings["x"], type="ordinal", sort=self.order("x"), title=self.title("x"), **axis),
-            "y": alt.Y(field=encodings["y"], type="ordinal", sort=self.order("y"), title=self.title("y"), **axis),
+            "x": alt.X(field=encodings["x"], type="ordinal", sort=self.order("x"), title=across, **axis),
+            "y": alt.Y(field=encodings["y"], type="ordinal", sort=self.order("y"), title=down, **axis),
         }
         legend = alt.Legend(title=self.title("value"), gradientLength=160, format="~g")
         colour = alt.Color(field=encodings["value"], type="quantitative", scale=scale, legend=legend)
@@ -202,7 +210,8 @@ class _Drawing:
         if len(self.chart.rows) <= WRITTEN_CELLS:
             dark = f"abs(datum[{encodings['value']!r}]) > {0.62 * largest!r}"
             ink = {"condition": {"test": dark, "value": "#FFFFFF"}, "value": "#1A1A1A"}
-            text = alt.Text(field=encodings["value"], type="quantitative", format=".2~g")
+            nothing = {"test": f"abs(datum[{encodings['value']!r}]) < {1e-6 * largest!r}", "value": "0"}
+            text = alt.Text(field=encodings["value"], type="quantitative", format=".2~g", condition=nothing)
             written = alt.Chart().mark_text(fontSize=10, clip=True)
             drawn.append(written.encode(**placed, text=text, color=ink, tooltip=self.tooltip()))
         return drawn

@@ -18,16 +18,18 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from analysis.report.charts import palette, specification
-from analysis.report.document import Cell, Chart, Column, Number, Report, Row, Table
+from analysis.report.document import Cell, Chart, Column, Number, Report, Row, Sentence, Table
 from analysis.report.page_file import pack, packed_json
 
 FILTERS: Final = ("model", "split", "metric")
-PICTURE_COLOURS: Final = 128
+PICTURE_COLOURS: Final = 64
 COLUMNS: Final = 40
 """Most columns of a table whose numbers are set to the right."""
 TEMPLATES: Final = Path(__file__).parent / "templates"
 SCRIPTS: Final = ("page.js", "filters.js", "tables.js", "addresses.js", "charts.js")
 STYLES: Final = ("base.css", "parts.css", "print.css")
+_INTERVAL: Final = re.compile(r"^([^\[(]+ )([\[(].+)$")
+_MOMENT: Final = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)?$")
 _CODE: Final = re.compile(r"`([^`]+)`")
 
 
@@ -38,7 +40,13 @@ def render(report: Report) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     writer = _Writer(report)
-    environment.filters |= {"prose": prose, "cell": writer.cell, "tabular": writer.tabular, "png": _picture}
+    environment.filters |= {
+        "prose": prose,
+        "moment": moment,
+        "cell": writer.cell,
+        "tabular": writer.tabular,
+        "png": _picture,
+    }
     charts = {place: specification(part) for place, part in _charts(report) if part.rows}
     light, dark = palette()
     return environment.get_template("page.html").render(
@@ -47,7 +55,7 @@ def render(report: Report) -> str:
         style=Markup("\n".join(_asset(name) for name in STYLES)),
         light=light,
         dark=dark,
-        numeric=", ".join(f".n{i} tr > :nth-child({i})" for i in range(1, COLUMNS + 1)),
+        numeric=Markup(", ".join(f".n{i} tr > :nth-child({i})" for i in range(1, COLUMNS + 1))),
         script=Markup("\n".join(_asset(name) for name in SCRIPTS)),
         data=packed_json(_without_pictures(report.to_json())),
         specifications=packed_json(charts),
@@ -66,6 +74,16 @@ def chart_library() -> str:
 def prose(text: str) -> Markup:
     """Text with `code` set as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
+
+
+def with_interval(text: str) -> Markup:
+    """A number's text, in which what stands in brackets behind it is set apart and kept on one line."""
+    return Markup(_INTERVAL.sub(r"\1<i>\2</i>", str(escape(text))))
+
+
+def moment(value: Any) -> Any:
+    """An ISO time without its fraction and zone (all are UTC); other values as they are."""
+    return _MOMENT.sub(r"\1 \2", value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +122,11 @@ class _Writer:
         if not cell.address:
             return Markup("<span data-cell={}>{}</span>").format(serial, cell.text)
         # On paper an address stands beside the first number of a row, and beside those that have another.
-        kind = Markup(" class=o") if own else ""
-        return Markup("<a{} href=#{} data-cell={}>{}</a>").format(kind, cell.address, serial, cell.text)
+        said = "s" if isinstance(cell, Sentence) else ""
+        classes = " ".join(filter(None, [said, "o" if own else ""]))
+        kind = Markup(' class="{}"').format(classes) if classes else ""
+        text = with_interval(cell.text) if isinstance(cell, Number) else escape(cell.text)
+        return Markup("<a{} href=#{} data-cell={}>{}</a>").format(kind, cell.address, serial, text)
 
     def tabular(self, part: Table | Chart, place: str) -> Tabular:
         """A table, or the data of a chart, in one shape."""

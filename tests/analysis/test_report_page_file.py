@@ -1,15 +1,18 @@
 """The page as a file: everything inside, nothing outside, numbered cells, and read back without loss."""
 
+import base64
+import io
 import json
 import re
 
 import pytest
 from page_samples import HOSTILE, heatmap, report
+from PIL import Image
 
 from analysis.figures import COLOURS
 from analysis.report.charts import DATA, palette, specification
 from analysis.report.document import Chart, Figure, Report, from_json
-from analysis.report.page import render
+from analysis.report.page import moment, render, with_interval
 from analysis.report.page_file import read_page
 
 
@@ -32,7 +35,7 @@ def test_a_saved_page_is_read_back_whole(page):
 def test_an_altered_number_is_seen_as_it_stands_in_the_page(page):
     places = [place for place, _ in report().cells()]
     place = "ablation/means/tiny-a|gap|bias/delta"
-    mark = f'data-cell={places.index(place)}>+0.300<'
+    mark = f"data-cell={places.index(place)}>+0.300<"
     assert page.count(mark) == 1
     _, shown = read_page(page.replace(mark, mark.replace("+0.300", "+0.900")))
     assert shown[place] == "+0.900"
@@ -62,6 +65,26 @@ def test_a_report_without_charts_carries_no_chart_library():
     given = report()
     plain = Report(**{**vars(given), "sections": (given.sections[0], given.sections[3])})
     assert len(render(plain)) < 120_000
+
+
+def test_what_stands_in_brackets_is_set_apart_and_the_text_stays():
+    assert with_interval("0.42 [0.31, 0.53]") == "0.42 <i>[0.31, 0.53]</i>"
+    assert with_interval("0.5 (+0.1 ± 0.02)") == "0.5 <i>(+0.1 ± 0.02)</i>"
+    assert with_interval("0.42") == "0.42" and with_interval("[0.31, 0.53]") == "[0.31, 0.53]"
+    assert with_interval("a<b [c") == "a&lt;b <i>[c</i>"
+
+
+def test_times_are_told_to_the_second():
+    assert moment("2026-11-24T14:38:27.815006+00:00") == "2026-11-24 14:38:27"
+    assert moment("2026-11-24") == "2026-11-24" and moment(3) == 3
+
+
+def test_a_picture_gets_smaller_and_stays_a_picture(page):
+    (given,) = [part.png for section in report().sections for part in section.parts if isinstance(part, Figure)]
+    (carried,) = [base64.b64decode(found) for found in re.findall(r"image/png;base64,([^\"]+)", page)]
+    assert len(carried) < len(given)
+    with Image.open(io.BytesIO(carried)) as small, Image.open(io.BytesIO(given)) as large:
+        assert small.size == large.size and small.mode == "P"
 
 
 def test_two_pages_of_one_report_are_the_same(page):
