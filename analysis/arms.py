@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.answers import PublishedTable
-from analysis.strata import Cell, Stratum, gate, is_missing
+from analysis.strata import Cell, Stratum, gate, is_missing, records
 from rhodb.vocabulary import BEHAVIORS
 
 if TYPE_CHECKING:
@@ -126,10 +126,7 @@ def from_runs(frame: "pd.DataFrame") -> Grid | None:
     Runs are sorted by the design gate (`analysis.strata`): only runs that agree in model and all settings but
     λ, γ and seed share a grid; cells with contradicting copies or without a baseline are left out and named.
     """
-    rows: list[Mapping[str, Any]] = [
-        dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)
-    ]
-    strata, messages = gate(rows)
+    strata, messages = gate(records(frame))
     guided = [stratum for stratum in strata if stratum.arm.condition == "rho-guided"]
     groups: dict[tuple[Any, ...], list[Stratum]] = defaultdict(list)
     for stratum in guided:

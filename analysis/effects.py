@@ -14,7 +14,7 @@ from analysis.query import Conditions, Query, read_sql
 from analysis.stats.effect_size import hedges_g
 from analysis.stats.intervals import welch_leaving_out, welch_test
 from analysis.stats.permutation import two_sample_test
-from analysis.strata import Cell, Look, Stratum, comparable_pairs, gate, is_missing, labels
+from analysis.strata import Cell, Look, Stratum, comparable_pairs, gate, is_missing, labels, records
 from analysis.study import Study, StudyOptions
 from analysis.verdicts import caption, judge, seeds_needed, unit_of
 from rhodb.vocabulary import BEHAVIORS
@@ -56,10 +56,7 @@ class Effects(Study):
     def compute(self, frame: "pd.DataFrame", options: StudyOptions, rng: np.random.Generator) -> Result:
         frame, left_out = admit(frame)
         held = Gate(frame)
-        rows: list[Mapping[str, Any]] = [
-            dict(zip(frame.columns, values, strict=True)) for values in frame.itertuples(index=False, name=None)
-        ]
-        rows, split = by_experiment(rows)
+        rows, split = by_experiment(records(frame))
         strata, messages = gate(rows)
         messages = [*left_out, *split, *messages]
         comparisons = _comparisons(strata, held, options, rng)

@@ -9,7 +9,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ARM_KEYS = frozenset({"condition", "conditions", "rho_weight", "margin"})
 """Keys of a configuration that say which arm a run belongs to (its columns hold them, too)."""
@@ -128,6 +131,16 @@ def _check_probes(cell: Cell) -> None:
     sizes = sorted({row["n"] for row in cell.rows.values()})
     if len(sizes) > 1 and cell.conflict is None:
         cell.conflict = f"its runs were scored on different numbers of probes ({', '.join(map(str, sizes))})"
+
+
+def records(frame: "pd.DataFrame") -> list[Mapping[str, Any]]:
+    """The rows of a frame. pandas' own `itertuples` takes ten times as long over columns of texts."""
+    names = list(frame.columns)
+    columns = [
+        column.tolist() if column.dtype.kind in "iufb" else column.to_numpy(dtype=object).tolist()
+        for column in (frame[name] for name in names)
+    ]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def is_missing(value: float | None) -> bool:
