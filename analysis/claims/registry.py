@@ -73,7 +73,6 @@ CHALLENGES: Final[dict[str, tuple[str, str]]] = {
     "seed-controls-run": (f"{_HERE}.training:seed_controls_run", "Does the same seed give the same run?"),
     "held-out": (f"{_HERE}.training:held_out", "Are evaluation pairs kept out of training?"),
     "refusal-metric": (f"{_HERE}.training:refusal_metric", "Does the refusal score look at refusals?"),
-    "exact-floor": (f"{_HERE}.effects:exact_floor", "Can an exact test with this n reach the printed p at all?"),
     "difference": (f"{_HERE}.effects:difference", "Is the difference larger than chance?"),
     "unused-inputs": (f"{_HERE}.margin:unused_inputs", "Does every sampled input move the result?"),
     "one-scale": (f"{_HERE}.margin:one_scale", "Are the inputs varied on one scale, and is nothing dropped?"),

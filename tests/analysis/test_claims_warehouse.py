@@ -132,3 +132,41 @@ def test_a_finding_of_a_study_checks_a_claim(ablation) -> None:
 def test_without_a_warehouse_claims_about_runs_cannot_be_checked() -> None:
     (found,) = verify(None, [mine(1, "sql", sql="SELECT 1")])
     assert found.verdict == "cannot be checked" and "a warehouse" in found.text
+
+
+def test_margins_are_compared_with_each_other(tmp_path: Path, make_arm, fill_warehouse) -> None:
+    """The notes: without the margin the score is inverted, with it it is not. Scores, not changes, have the sign."""
+
+    def grid(name: str, without: float, with_margin: float) -> Path:
+        path = tmp_path / name
+        noise = (0.001, -0.001, 0.002, -0.002, 0.0)
+        arms = [
+            run
+            for margin, level in ((0.0, without), (0.1, with_margin))
+            for run in make_arm("rho-guided", {"bias": [level + x for x in noise]}, margin=margin)
+        ]
+        fill_warehouse(path, arms)
+        return path
+
+    claim = SHIPPED["H2c.inverts"]
+    spoken = {
+        name: verdict(grid(name, *levels), claim).own_runs
+        for name, levels in {"as noted": (-0.05, 0.05), "both lower": (-0.05, -0.02), "never": (0.04, 0.05)}.items()
+    }
+    assert {name: own and own.speaks for name, own in spoken.items()} == {
+        "as noted": "for", "both lower": "against", "never": "against",
+    }  # fmt: skip
+
+
+def test_doses_that_rise_support_a_rise(tmp_path: Path, make_arm, fill_warehouse) -> None:
+    noise = (0.01, -0.01, 0.02, -0.02, 0.0)
+    arms = [
+        run
+        for dose, level in ((0.0, 0.1), (0.1, 0.2), (0.2, 0.3), (0.5, 0.5))
+        for run in make_arm(
+            "rho-guided" if dose else "sft-only", {"toxicity": [level + x for x in noise]}, rho_weight=dose
+        )
+    ]
+    fill_warehouse(tmp_path / "doses.db", arms)
+    found = verdict(tmp_path / "doses.db", SHIPPED["D3.toxicity"])
+    assert found.own_runs is not None and found.own_runs.speaks == "for" and "+0.4" in found.own_runs.text

@@ -103,17 +103,6 @@ def largest_p(inputs: Inputs, claim: Claim) -> Check:
     )  # fmt: skip
 
 
-def exact_floor(inputs: Inputs, claim: Claim) -> Challenge:
-    """An exact permutation test of n against n has a smallest p; a formula that prints less leans on normality."""
-    n = params.whole(claim, "n", "5")
-    floor = two_sample_floor(n, n)
-    return Challenge(
-        fails=False,
-        text=f"An exact test of {n} against {n} seeds cannot go below p {floor:.2g}; less leans on normal data.",
-        numbers={"smallest exact p": floor},
-    )
-
-
 def difference(inputs: Inputs, claim: Claim) -> Challenge:
     """Whether `versus=A, B` differ at all, by Student's test."""
     values, _, n, keys = _groups(inputs, claim, "-vs-".join(params.names(claim, "versus")))

@@ -228,17 +228,19 @@ def inside_data(inputs: Inputs, claim: Claim) -> Challenge:
     misses = surface.residuals()
     worst = int(abs(misses).argmax())
     cell = surface.cells[worst]
-    largest_sd = max(inputs.arm("sweep", 0.1, 0.2, b).sd or 0.0 for b in ("factual", "bias", "sycophancy"))
-    smallest_sd = min(inputs.arm("sweep", 0.1, 0.2, b).sd or 1.0 for b in ("factual", "bias", "sycophancy"))
+    here = inputs.gamma.inputs.operating
+    arms = [inputs.arm("sweep", here.gamma, here.weight, b) for b in ("factual", "bias", "sycophancy")]
+    sds = [arm.sd for arm in arms if arm.sd]
+    fold = max(sds) / min(sds)
     return Challenge(
         fails=outside > 0.1,
         text=(
             f"{100 * outside:.0f} % of the rectangle is extrapolated beyond γ {measured[0]:g} and λ "
             f"{measured[1]:g}, three "
             f"coefficients rest on {len(misses)} cells and miss the one at γ {cell.gamma:g}, λ {cell.weight:g} by "
-            f"{misses[worst]:+.3f}, and SDs over seeds differ {largest_sd / smallest_sd:.0f}-fold "
+            f"{misses[worst]:+.3f}, and SDs over seeds differ {fold:.0f}-fold "
             "between the behaviors."
         ),
         numbers={"share extrapolated": outside, "largest miss": float(misses[worst]),
-                 "largest SD over smallest": largest_sd / smallest_sd},
+                 "largest SD over smallest": fold},
     )  # fmt: skip
