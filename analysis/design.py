@@ -43,6 +43,7 @@ AXIS_KEYS: Final[dict[str, frozenset[str]]] = {
 """Keys of a configuration that state the same as an axis."""
 EVERYTHING: Final = "everything random"
 """What the seed of rhodb's own training runs varies."""
+UNDECLARED: Final = "undeclared"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +196,7 @@ def seed_meaning(origin: object, notes: object) -> str:
     stated = json.loads(notes).get("seed_semantics") if isinstance(notes, str) else None
     if isinstance(stated, str):
         return stated.partition(":")[0]
-    return "undeclared" if origin == "legacy" else EVERYTHING
+    return UNDECLARED if origin == "legacy" else EVERYTHING
 
 
 def _and(axes: Sequence[Axis]) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.admission import NATS
+from analysis.design import UNDECLARED, seed_meaning
 from analysis.experiments import grouped
 from analysis.stats.results import Array
 from analysis.strata import ARM_KEYS, SEED_KEYS, Arm, is_missing, settings_of
@@ -155,6 +156,12 @@ def panels(frame: "pd.DataFrame") -> Panel:
     """Sheets and designs of the alignment runs among admitted rows; one metric at a time, in the order of the rows."""
     whole = Panel()
     rows = frame[frame["kind"] == "alignment"]
+    undeclared = _undeclared(rows)
+    if undeclared:
+        whole.messages.append(
+            f"{len(undeclared)} runs do not say what their seed varies: their seeds are numbers only, and never paired"
+        )
+        rows = rows.assign(seed_known=rows["seed_known"].where(~rows["run"].isin(undeclared), 0))
     for (metric, split), part in rows.groupby(["metric", "split"], sort=True):
         buckets: dict[tuple[str, str], list[_Run]] = defaultdict(list)
         for run in _runs(part):
@@ -163,6 +170,15 @@ def panels(frame: "pd.DataFrame") -> Panel:
             for peers in _same_settings(bucket):
                 _add_designs(whole, peers, str(metric), str(split))
     return whole
+
+
+def _undeclared(rows: "pd.DataFrame") -> set[str]:
+    """Runs whose seed has no stated meaning."""
+    if not {"origin", "notes"} <= set(rows.columns):
+        return set()
+    heads = rows.drop_duplicates("run")
+    stated = zip(heads["run"], heads["origin"], heads["notes"], strict=True)
+    return {run for run, origin, notes in stated if seed_meaning(origin, notes) == UNDECLARED}
 
 
 def _runs(part: "pd.DataFrame") -> list[_Run]:

@@ -164,7 +164,13 @@ def seeds_without_meaning(frame: "pd.DataFrame", panel: Panel) -> list[Look]:
     for sheet in panel.sheets:
         found = {meanings.get(notes.get(run, "")) for run in sheet.runs}
         if not sheet.seeds_known:
-            looks.append(_seed_flag(sheet, "have seeds that nobody recorded", "they are numbered, and never paired"))
+            looks.append(
+                _seed_flag(
+                    sheet,
+                    "have seeds that nobody recorded, or whose meaning nobody stated",
+                    "they are numbered, and never paired",
+                )
+            )
         elif found == {"pair order"} and sheet.dose == 0 and len(sheet.seeds) > 1:
             looks.append(
                 _seed_flag(sheet, "have seeds that only order contrast pairs, of which there are none at λ 0",

@@ -163,3 +163,13 @@ def test_layer_sweeps_of_two_methods_are_two_looks(make_arm: Callable[..., objec
     two = steering(['{"layer": LAYER, "method": "mean"}', '{"layer": LAYER, "method": "pca"}'])
     found = [f for f in anomalies(two).findings if f.about["detector"] == "layers"]
     assert [len(f.evidence.runs) for f in found] == [3, 3]
+
+
+def test_seeds_without_a_stated_meaning_are_never_paired(rng: np.random.Generator) -> None:
+    frame = built(ladder, odd_seed=1.0)(rng).frame().assign(origin="legacy", notes='{"seed_semantics":"pair order"}')
+    detectors = {f.about["detector"] for f in anomalies(frame).findings}
+    assert {"dose", "responder"} <= detectors
+    result = anomalies(frame.assign(notes="{}"))
+    detectors = {f.about["detector"] for f in result.findings}
+    assert "dose" in detectors and not detectors & {"responder", "reversal", "interaction"}
+    assert any("never paired" in message for message in result.messages)
