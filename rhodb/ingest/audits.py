@@ -397,7 +397,7 @@ def cf90_run(head: Object, entry: Object, place: str) -> RunDraft:
 
 CF90 = Format(
     name="cf90",
-    fits=lambda value: "ratio" in value and type(value.get("seeds")) is list,
+    fits=lambda value: "ratio" in value and f.is_list(value.get("seeds")),
     head=CF90_HEAD,
     entries=listed("seeds"),
     entry=CF90_ENTRY,

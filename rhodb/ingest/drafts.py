@@ -45,6 +45,8 @@ class RunDraft:
     extra: dict[str, Any] = field(default_factory=dict)
     missing: int = 0
     """Scores that the file holds as null or NaN."""
+    row: int | None = None
+    """Row number, once it has its place in the warehouse."""
 
     @cached_property
     def config_json(self) -> str:

@@ -11,11 +11,12 @@ from sqlalchemy import Connection
 
 from rhodb.engine import lock_bulk_writers
 from rhodb.errors import InputError
+from rhodb.ingest.drafts import RunDraft
 from rhodb.ingest.external import read_evaluations
 from rhodb.ingest.external_rows import write_evaluations
 from rhodb.ingest.fields import FormatError
 from rhodb.ingest.files import Candidate, find, load, parse, recognise
-from rhodb.ingest.formats import BELOW_0, Reading, read_format
+from rhodb.ingest.formats import BELOW_0, read_format
 from rhodb.ingest.write import Conflict, Policy, Writer
 from rhodb.warehouse import Warehouse
 
@@ -55,6 +56,17 @@ class FileReport:
     extra: int = 0
     """Unknown keys, kept in the column `extra`."""
     warnings: list[str] = field(default_factory=list)
+
+    def count(self, run: RunDraft) -> None:
+        """Account for a run of the file."""
+        self.read += 1
+        self.missing += run.missing
+        self.extra += len(run.extra)
+        if run.error is not None:
+            self.failed_runs.append(f"{run.place}: {run.error}")
+        for behavior, (value, _) in run.extra.get(BELOW_0, {}).items():
+            reason = "which is no share: kept in `extra`, not as a score"
+            self.warnings.append(f"{run.place}: {behavior} is {value:g}, {reason}")
 
 
 @dataclass(kw_only=True)
@@ -138,7 +150,7 @@ def ingest_file(connection: Connection, writer: Writer, candidate: Candidate) ->
             report.status, report.reason = "known", "the same contents were ingested before"
             report.read = report.already = known
             return report
-        value: Any = None if candidate.path.suffix in NOT_JSON else parse(contents.data)
+        value: Any = None if candidate.path.suffix in NOT_JSON else parse(contents)
         evaluations = read_evaluations(candidate.path, value)
         if evaluations is not None:
             report.format = evaluations[0].tool if evaluations else "mlflow"
@@ -155,17 +167,21 @@ def ingest_file(connection: Connection, writer: Writer, candidate: Candidate) ->
             return report
         report.format = format_.name
         reading = read_format(format_, value, candidate.path.stem)
-        _describe(report, reading)
         with _whole(connection, writer):
             writer.write(contents, reading, report)
+            if not report.read:
+                report.warnings.append("the file holds no runs")
             if report.conflicts and writer.policy == "report":
                 raise _Stop
     except _Stop:
         report.status, report.reason = "conflict", "a run of this file has other results than before"
         report.added = report.already = report.completed = report.repeated = 0
     except FormatError as error:
-        report.status = "broken" if candidate.must_fit or report.format else "passed over"
-        report.reason, report.json_path = error.reason, f"${error.path}" if error.path else None
+        status: Status = "broken" if candidate.must_fit or report.format else "passed over"
+        place = f"${error.path}" if error.path else None
+        return FileReport(
+            path=candidate.path, status=status, format=report.format, reason=error.reason, json_path=place
+        )
     return report
 
 
@@ -178,20 +194,6 @@ def _whole(connection: Connection, writer: Writer) -> Iterator[None]:
     except BaseException:
         writer.forget()
         raise
-
-
-def _describe(report: FileReport, reading: Reading) -> None:
-    report.failed_runs = [f"{run.place}: {run.error}" for run in reading.runs if run.error is not None]
-    report.missing = sum(run.missing for run in reading.runs)
-    report.extra = len(reading.extra) + sum(len(run.extra) for run in reading.runs)
-    below = [
-        f"{run.place}: {behavior} is {value:g}, which is no share: kept in `extra`, not as a score"
-        for run in reading.runs
-        for behavior, (value, _) in run.extra.get(BELOW_0, {}).items()
-    ]
-    report.warnings += below
-    if not reading.runs:
-        report.warnings.append("the file holds no runs")
 
 
 def check_policy(word: str | None) -> Policy:

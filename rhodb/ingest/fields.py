@@ -1,7 +1,7 @@
 """Declared fields of a JSON object: name, key, type, required; one reader for all, whose errors say where."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,9 @@ def step(key: str | int) -> str:
 
 def kind_of(value: Any) -> str:
     """What a JSON value is, for a message."""
-    names: dict[type[Any], str] = {dict: "an object", list: "a list", bool: "a flag", type(None): "null"}
+    names: dict[type[Any], str] = {dict: "an object", bool: "a flag", type(None): "null"}
+    if is_list(value):
+        return "a list"
     if type(value) in names:
         return names[type(value)]
     return f"the text {value[:40]!r}" if isinstance(value, str) else f"the number {value}"
@@ -84,10 +86,16 @@ def mapping(value: Any) -> Object:
     return value
 
 
-def items(value: Any) -> list[Any]:
-    if type(value) is not list:
+def is_list(value: Any) -> bool:
+    """Whether a JSON value is a list, in memory or in a large file."""
+    return isinstance(value, Collection) and not isinstance(value, str | dict)
+
+
+def items(value: Any) -> Collection[Any]:
+    if not is_list(value):
         raise FormatError(f"expected a list, got {kind_of(value)}")
-    return value
+    found: Collection[Any] = value
+    return found
 
 
 def text(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Finding result files, reading them safely, and recognising their format."""
 
 import fnmatch
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,13 +14,15 @@ from rhodb.errors import InputError
 from rhodb.ingest.audits import ATTACK, CF90, FIDELITY, FREEZE, LEADERBOARD, STEERING
 from rhodb.ingest.fields import FormatError, kind_of
 from rhodb.ingest.formats import Format
+from rhodb.ingest.stream import read_large
 from rhodb.ingest.training import ALIGNMENT, HYBRID, MERGED, STRESS
 from rhodb.records import digest
 
 FORMATS = (ALIGNMENT, MERGED, STRESS, HYBRID, STEERING, ATTACK, CF90, FIDELITY, FREEZE, LEADERBOARD)
 FOLDERS = ("alignment", "hybrid_sweep", "steering", "attack_defense", "freeze_sweep", "leaderboard")
 """Folders that hold result files; one that cannot be read there is refused, elsewhere it is passed over."""
-MOST_BYTES = 2**30
+WHOLE = 8 * 2**20
+"""Bytes up to which a file is read at once; a larger one is read piece by piece."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +61,20 @@ class Contents:
     """A file that was read."""
 
     candidate: Candidate
-    data: bytes
+    data: bytes | None
+    """None for a large file."""
     sha256: str
+    stamp: tuple[int, int]
+    """Size and time of the last change (ns)."""
 
     @property
     def size(self) -> int:
-        return len(self.data)
+        return self.stamp[0]
+
+    def check_unchanged(self) -> None:
+        """A large file is read more than once. Raises FormatError if it changed in between."""
+        if self.data is None and _stamp(self.candidate.path) != self.stamp:
+            raise FormatError("was changed while it was read: ingest it again")
 
 
 def find(paths: Iterable[Path]) -> Iterator[Candidate]:
@@ -88,27 +99,49 @@ def _may_hold_results(path: Path) -> bool:
 
 
 def load(candidate: Candidate) -> Contents:
-    """The contents of a file. Raises FormatError, also for more than 1 GiB."""
+    """The contents of a file. Raises FormatError."""
+    data = None
     try:
         str(candidate.path).encode()
-        size = candidate.path.stat().st_size
-        if size > MOST_BYTES:
-            raise FormatError(f"has {size / 2**30:.1f} GiB, more than a result file can have")
-        data = candidate.path.read_bytes()
+        stamp = _stamp(candidate.path)
+        if stamp[0] <= WHOLE:
+            data = candidate.path.read_bytes()
+            sha256 = digest(data)
+        else:
+            with candidate.path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except UnicodeEncodeError as error:
         raise FormatError("the file's name is not UTF-8: rename it") from error
     except OSError as error:
         raise FormatError(f"cannot be read: {error.strerror}") from error
-    return Contents(candidate=candidate, data=data, sha256=digest(data))
+    return Contents(candidate=candidate, data=data, sha256=sha256, stamp=stamp)
 
 
-def parse(data: bytes) -> Any:
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def parse(contents: Contents) -> Any:
     """JSON, with NaN as some programs write it. Raises FormatError."""
+    data = contents.data
+    if data is None:
+        with contents.candidate.path.open("rb") as file:
+            _check_beginning(file.read(8))
+        return read_large(contents.candidate.path)
     if not data.strip():
         raise FormatError("the file is empty")
+    _check_beginning(data)
+    return _parse_whole(data)
+
+
+def _check_beginning(data: bytes) -> None:
     for mark, encoding in ((b"\xef\xbb\xbf", "UTF-8"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")):
         if data.startswith(mark):
             raise FormatError(f"begins with a byte order mark of {encoding}: save it as UTF-8 without one")
+
+
+def _parse_whole(data: bytes) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:

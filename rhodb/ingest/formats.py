@@ -1,6 +1,6 @@
 """What a format is: declared fields, how a file divides into runs, and one importer that reads any of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +26,9 @@ AUDIT_METRICS = {
 """What an audit's "rho" really is, by behavior."""
 
 BELOW_0 = "choice_accuracy_below_0"
-"""Key of a run's `extra` for values between -1 and 0 that an audit holds in the place of a share. Its tool writes the share
-of right answers there, or, in another mode, a rank correlation; which one a file holds, it does not say. A negative
-number is no share, and so no score: it is kept beside the run, and reported."""
+"""Key of a run's `extra` for values between -1 and 0 that an audit holds in the place of a share. Its tool writes the
+share of right answers there, or, in another mode, a rank correlation; which one a file holds, it does not say. A
+negative number is no share, and so no score: it is kept beside the run, and reported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,8 @@ class Format:
     head: Sequence[Field] = ()
     prepare: Callable[[dict[str, Any], str], dict[str, Any]] = lambda head, stem: {**head, "stem": stem}
     """(head as read, file's stem) -> head as `run` wants it."""
-    finish: Callable[[list[RunDraft]], list[RunDraft]] = lambda runs: runs
-    """Links runs of a file with each other."""
+    finish: Callable[[list[RunDraft]], list[RunDraft]] | None = None
+    """Links runs of a file with each other, where they have to be."""
     used: tuple[str, ...] = ()
     """Keys of the top object that `entries` reads by itself."""
     files: tuple[str, ...] = ()
@@ -59,17 +59,25 @@ class Reading:
     """A file as its format reads it."""
 
     format: str
-    runs: list[RunDraft]
+    runs: Iterable[RunDraft] = ()
+    """Read from the file as they are gone through, once; raises FormatError on the way."""
     extra: dict[str, Any] = field(default_factory=dict)
+    """Known when all runs were read."""
 
 
 def read_format(format_: Format, value: Object, stem: str) -> Reading:
-    """The one importer. Raises FormatError with the JSON path of the first thing that is wrong."""
+    """The one importer. It, or the runs, raise FormatError with the JSON path of the first thing that is wrong."""
+    reading = Reading(format=format_.name)
+    runs = _runs(format_, value, stem, reading)
+    reading.runs = runs if format_.finish is None else format_.finish(list(runs))
+    return reading
+
+
+def _runs(format_: Format, value: Object, stem: str, reading: Reading) -> Iterator[RunDraft]:
     head, unread = f.read(format_.head, value)
     head = format_.prepare(head, stem)
     unread |= head.pop("unread", {})
     used = {*format_.used}
-    runs = []
     for place, raw in format_.entries(head, value):
         used.add(_top_key(place))
         try:
@@ -78,9 +86,10 @@ def read_format(format_: Format, value: Object, stem: str) -> Reading:
         except FormatError as error:
             raise error.under(place) from None
         run.extra |= {key: kept for key, kept in rest.items() if key not in run.extra}
-        runs.append(run)
-    extra = {} if "" in used else {key: kept for key, kept in unread.items() if key not in used}
-    return Reading(format=format_.name, runs=format_.finish(runs), extra=extra)
+        yield run
+    if "" not in used:
+        kept = {key: left for key, left in unread.items() if key not in used}
+        reading.extra = {key: list(left) if f.is_list(left) else left for key, left in kept.items()}
 
 
 def _top_key(place: str) -> str:

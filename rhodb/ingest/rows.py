@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"
 """Fingerprint of a model of which only the name is known."""
 ID_BLOCK = 500
+BATCH = 2000
+"""Runs that wait until they are written."""
 OUTCOMES = {
     "alignment": ("train_ce_loss", "train_rho_loss"),
     "steering": ("vector_norm",),
@@ -115,10 +117,18 @@ class StoredRuns(Driver):
     def remember(self, identity: Identity, known: Known) -> None:
         self._known[identity].append(known)
 
-    def runs_of_document(self, name: str) -> set[int]:
-        """Runs that stand in an earlier version of the file (same path from the experiment's folder on)."""
-        sql = "SELECT run_id FROM run_sources JOIN sources ON sources.id = source_id WHERE name = ?"
-        return {row[0] for row in self.fetch(sql, (name,))}
+    def forget(self) -> None:
+        """Look everything up anew: what was remembered is in the warehouse by now."""
+        self._known.clear()
+
+    def versions(self, name: str) -> list[int]:
+        """Earlier versions of a file (same path from the experiment's folder on)."""
+        return [row[0] for row in self.fetch("SELECT id FROM sources WHERE name = ?", (name,))]
+
+    def stands_in(self, run_id: int, sources: Sequence[int]) -> bool:
+        """Whether a run stands in one of these files."""
+        sql = "SELECT 1 FROM run_sources WHERE run_id = ? AND source_id = ? LIMIT 1"
+        return any(self.fetch(sql, (run_id, source)) for source in sources)
 
     def results(self, run_id: int) -> dict[Key, float]:
         """Every number that came out of a run, as `RunDraft.results` gives them."""
@@ -197,6 +207,10 @@ class Rows(Driver):
 
     def waits(self, run_id: int) -> bool:
         return run_id in self._waiting
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._waiting) >= BATCH
 
     def flush(self) -> None:
         """Insert what waits. Rows of runs first: the others point to them."""
@@ -280,6 +294,11 @@ class Rows(Driver):
         )
         sql = "SELECT id FROM sources WHERE path = ? AND sha256 = ?"
         return int(self.fetch(sql, (str(contents.candidate.path), contents.sha256))[0][0])
+
+    def complete_source(self, source: int, *, extra: dict[str, Any], n_read: int, n_added: int) -> None:
+        """Note what a file held, when all of it was read."""
+        sql = "UPDATE sources SET extra = ?, runs_read = ?, runs_added = ? WHERE id = ?"
+        self.execute(sql, (to_json(extra) if extra else None, n_read, n_added, source))
 
     def link(self, source: int, links: Sequence[tuple[int, str]]) -> None:
         """Note where in a file its runs stand."""

@@ -1,6 +1,6 @@
 """Formats of training experiments: alignment runs, merged alignment runs, hybrid pipelines, safety stress tests."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from rhodb.ingest import fields as f
@@ -337,7 +337,7 @@ def stress_run(head: Object, entry: Object, place: str) -> RunDraft:
     return draft
 
 
-def _answers(draft: RunDraft, kind: str, raw: list[Any] | None) -> list[int | None]:
+def _answers(draft: RunDraft, kind: str, raw: Collection[Any] | None) -> list[int | None]:
     verdicts = []
     for i, item in enumerate(raw or ()):
         try:

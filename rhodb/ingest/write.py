@@ -1,6 +1,5 @@
 """Runs of a file into the tables: which are new, which are there already, which differ."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -47,11 +46,13 @@ class Writer:
         self.policy = policy
         self.stored = StoredRuns(connection)
         self.rows = Rows(connection)
+        self._links: list[tuple[int, str]] = []
 
     def forget(self) -> None:
         """A file was rolled back: what was cached while it was written may be wrong."""
         self.stored = StoredRuns(self.connection)
         self.rows = Rows(self.connection)
+        self._links = []
 
     def runs_of_known_file(self, contents: Contents) -> int | None:
         """Runs of a file whose contents are ingested already, else None. A new path of it is noted."""
@@ -73,27 +74,45 @@ class Writer:
 
     def write(self, contents: Contents, reading: Reading, report: "FileReport") -> None:
         """Write a file's runs and account for them in the report. Raises FormatError for what the schema refuses."""
-        older = self.stored.runs_of_document(contents.candidate.name)
-        ids: dict[int, int] = {}
-        links: list[tuple[int, str]] = []
-        # Finished runs first, so that the failed attempts of a run are its repeats, not the other way round.
-        for draft in sorted(_with_baselines(reading.runs), key=lambda run: run.error is not None):
-            baseline = ids[id(draft.baseline)] if draft.baseline is not None else None
-            run_id = self._place(draft, baseline, older, report)
-            ids[id(draft)] = run_id
-            if draft.kind != "baseline" or draft.family:
-                links.append((run_id, draft.place))
+        self._older = self.stored.versions(contents.candidate.name)
+        self._in_conflict: set[int] = set()
+        failed: list[RunDraft] = []
         try:
-            self.rows.flush()
-            source = self.rows.source(
-                contents, reading.format, extra=reading.extra, n_read=len(reading.runs), n_added=report.added
-            )
-            self.rows.link(source, links)
+            source = self.rows.source(contents, reading.format, extra={}, n_read=0, n_added=0)
+            for draft in reading.runs:
+                report.count(draft)
+                # Finished runs first, so that the failed attempts of a run are its repeats, not the other way round.
+                if draft.error is not None:
+                    failed.append(draft)
+                else:
+                    self._take(draft, source, report)
+            for draft in failed:
+                self._take(draft, source, report)
+            self._flush(source)
+            contents.check_unchanged()
+            report.extra += len(reading.extra)
+            self.rows.complete_source(source, extra=reading.extra, n_read=report.read, n_added=report.added)
         except IntegrityError as error:
             raise FormatError(f"breaks a rule of the warehouse: {str(error.orig).splitlines()[0]}") from error
-        report.read = len(reading.runs)
 
-    def _place(self, draft: RunDraft, baseline: int | None, older: set[int], report: "FileReport") -> int:
+    def _take(self, draft: RunDraft, source: int, report: "FileReport") -> int:
+        """Place a run, its baseline first; each once. What waits is written now and then, so that memory is bounded."""
+        if draft.row is None:
+            baseline = self._take(draft.baseline, source, report) if draft.baseline is not None else None
+            draft.row = self._place(draft, baseline, report)
+            if draft.kind != "baseline" or draft.family:
+                self._links.append((draft.row, draft.place))
+            if self.rows.is_full:
+                self._flush(source)
+        return draft.row
+
+    def _flush(self, source: int) -> None:
+        self.rows.flush()
+        self.rows.link(source, self._links)
+        self._links.clear()
+        self.stored.forget()
+
+    def _place(self, draft: RunDraft, baseline: int | None, report: "FileReport") -> int:
         """Find the run that a draft is, or add it; the id of its row."""
         counted = draft.kind != "baseline" or bool(draft.family)
         model = self.rows.model(draft.model)
@@ -105,8 +124,9 @@ class Writer:
                 report.already += counted
                 report.completed += self._complete(other, draft) and counted
                 return other.id
-        changed = next((other for other in known if other.id in older), None) if counted else None
-        if changed is not None and not self._claimed(changed, report):
+        changed = next((other for other in known if self._stood_here(other)), None) if counted else None
+        # A second run of the same settings in the same changed file is a repeat, not a second conflict.
+        if changed is not None and changed.id not in self._in_conflict:
             return self._conflict(changed, draft, baseline, report)
         repeat = max((other.repeat for other in known), default=-1) + 1
         run_id = self.rows.add(draft, model, baseline, repeat)
@@ -119,9 +139,9 @@ class Writer:
                 report.repeats.append(self._compare(rival, draft))
         return run_id
 
-    def _claimed(self, other: Known, report: "FileReport") -> bool:
-        """A second run of the same settings in the same changed file is a repeat, not a second conflict."""
-        return any(conflict.run == self._uuid(other) for conflict in report.conflicts)
+    def _stood_here(self, other: Known) -> bool:
+        """Whether a run stands in an earlier version of the file."""
+        return not self.rows.waits(other.id) and self.stored.stands_in(other.id, self._older)
 
     def _uuid(self, other: Known) -> str:
         return draft_uuid(other.draft, other.repeat) if other.draft is not None else self.stored.uuid(other.id)
@@ -150,6 +170,7 @@ class Writer:
 
     def _conflict(self, other: Known, draft: RunDraft, baseline: int | None, report: "FileReport") -> int:
         report.conflicts.append(self._compare(other, draft))
+        self._in_conflict.add(other.id)
         if self.policy == "replace":
             self.rows.replace(other.id, draft, baseline)
             other.draft, other.error = draft, draft.error
@@ -166,17 +187,3 @@ class Writer:
             if old.get(key) != new.get(key)
         )
         return Conflict(place=draft.place, run=self._uuid(other), differences=differences)
-
-
-def _with_baselines(runs: Iterable[RunDraft]) -> list[RunDraft]:
-    """The runs and, before each, the baseline that it is compared with; every object once."""
-    found: dict[int, RunDraft] = {}
-    for run in runs:
-        chain = []
-        step: RunDraft | None = run
-        while step is not None and id(step) not in found:
-            chain.append(step)
-            step = step.baseline
-        for draft in reversed(chain):
-            found[id(draft)] = draft
-    return list(found.values())
