@@ -1,20 +1,20 @@
 """At which layer does a steering vector move a behavior most, and do behaviors peak at different layers?"""
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.admission import alike
 from analysis.anomalies.base import Data, Detector
+from analysis.anomalies.peaks import CHANGES, Peak, peak_of, span_of
 from analysis.design import Declared
-from analysis.looks import Look, group, metric_unit
-from analysis.stats.results import Array, Estimate, Test, no_estimate, no_test
+from analysis.looks import Look, group, interval_text, metric_unit
+from analysis.stats.results import Array, Test, no_test
 from analysis.study import StudyOptions
 
 if TYPE_CHECKING:
     import pandas as pd
-
-DRAWS = 4_000
 
 
 class Layers(Detector):
@@ -36,29 +36,32 @@ class Layers(Detector):
             model, alpha, steered = (part[key].iloc[0] for key in ("model", "alpha", "steered_behavior"))
             vector = f" of {steered}" if isinstance(steered, str) else ""
             stratum = f"steering{vector}, α={alpha:g}"
-            found = [
-                self._look(str(model), stratum, rows, options, rng)
-                for _, rows in part.groupby("behavior", sort=True)
-                if rows.loc[rows["control"].isna(), "layer"].nunique() >= 3
-            ]
+            peaks: dict[str, Peak] = {}
+            found = []
+            for behavior, rows in part.groupby("behavior", sort=True):
+                if rows.loc[rows["control"].isna(), "layer"].nunique() >= 3:
+                    look, peaks[str(behavior)] = self._look(str(model), stratum, rows, options, rng)
+                    found.append(look)
             looks += found
             if len(found) > 1:
-                looks.append(self._span(found))
+                looks.append(self._span(peaks, found, options))
         return looks
 
     def _look(
         self, model: str, stratum: str, rows: "pd.DataFrame", options: StudyOptions, rng: np.random.Generator
-    ) -> Look:
+    ) -> tuple[Look, Peak]:
         behavior, metric, split = (str(rows[key].iloc[0]) for key in ("behavior", "metric", "split"))
         real = rows[rows["control"].isna()].sort_values("layer").drop_duplicates("layer")
         layers, deltas = real["layer"].to_numpy(dtype=int), real["delta"].to_numpy(dtype=float)
         peak = int(np.abs(deltas).argmax())
-        where = peak_interval(layers, deltas, real["se"].to_numpy(dtype=float), options.level, rng)
+        changes = real[CHANGES].tolist() if CHANGES in real.columns else [None] * len(real)
+        found = peak_of(layers, deltas, real["se"].to_numpy(dtype=float), changes, options.level, rng)
+        where = found.where
         controls = rows[rows["control"].notna() & rows["layer"].isin(layers)]
         highest = controls.groupby("control")["delta"].apply(lambda d: float(d.abs().max())).to_numpy(dtype=float)
         test = against_controls(float(abs(deltas[peak])), highest, self.test)
-        reach = "" if where.low is None else f" (bootstrap over probes: layers {where.low:g} to {where.high:g})"
-        return Look(
+        reach = "" if where.low is None else f" (layers {where.low:g} to {where.high:g})"
+        look = Look(
             detector=self.name,
             about={"model": model, "behavior": behavior, "metric": metric, "split": split, "quantity": "delta",
                    "stratum": stratum},
@@ -72,34 +75,26 @@ class Layers(Detector):
             runs=tuple(real["run"]),
             unit=metric_unit(metric, "delta")[1],
             needed=f"at least {int(np.ceil(1 / options.alpha)) - 1} random vectors are needed as a null (--controls)",
+            seeds_for=lambda level: f"{math.ceil(1 / level) - 1} random vectors could (--controls)",
         )  # fmt: skip
+        return look, found
 
-    def _span(self, found: list[Look]) -> Look:
-        peaks = {look.about["behavior"]: look.effect for look in found}
-        values = [peak.value for peak in peaks.values() if peak.value is not None]
-        span = max(values) - min(values)
-        apart = all(
-            a.low is not None and b.high is not None and (a.low > b.high or (b.low or 0) > (a.high or 0))
-            for a, b in [(max(peaks.values(), key=_value), min(peaks.values(), key=_value))]
-        )
-        listed = ", ".join(f"{b} {peak.value:g}" for b, peak in peaks.items())
+    def _span(self, peaks: dict[str, Peak], found: list[Look], options: StudyOptions) -> Look:
+        effect, test = span_of(peaks, options.level)
+        listed = ", ".join(f"{behavior} {peak.where.value:g}" for behavior, peak in peaks.items())
         first = found[0]
         return Look(
             detector=self.name,
             about={**first.about, "behavior": " / ".join(peaks)},
-            what=f"{first.about['model']}, {first.about['stratum']}: peaks at layers {listed}; span {span:g}; "
-            f"intervals of the outermost peaks {'do not overlap' if apart else 'overlap or are not known'}",
-            effect=no_estimate("ok", "largest minus smallest peak layer", len(values), value=span),
-            test=no_test("not enough data", "none: the span has no test of its own", len(values)),
-            method=self.method,
-            reference=self.reference,
+            what=f"{first.about['model']}, {first.about['stratum']}: peaks at layers {listed}; "
+            f"span {interval_text(effect)} layers",
+            effect=effect,
+            test=test,
+            method=f"{effect.method}; {test.method}",
+            reference="Efron & Tibshirani 1993 (bootstrap)",
             runs=tuple(dict.fromkeys(run for look in found for run in look.runs)),
-            needed="a span is only as sure as its peaks",
+            needed="neither probe scores nor standard errors are stored, so nothing says how sure the peaks are",
         )
-
-
-def _value(estimate: Estimate) -> float:
-    return estimate.value or 0.0
 
 
 def main_metrics(frame: "pd.DataFrame", options: StudyOptions) -> "pd.DataFrame":
@@ -111,18 +106,6 @@ def main_metrics(frame: "pd.DataFrame", options: StudyOptions) -> "pd.DataFrame"
     has = asked.groupby(keys).transform("any")
     other = ~has & (frame["metric"] != "retention")
     return frame[asked | other]
-
-
-def peak_interval(layers: Array, deltas: Array, errors: Array, level: float, rng: np.random.Generator) -> Estimate:
-    """Layer of the largest |Δ|; interval from normal draws with the scores' standard errors over probes."""
-    peak = float(layers[np.abs(deltas).argmax()])
-    method = "layer of the largest |Δ|, parametric bootstrap over probes (standard errors of the scores)"
-    if np.isnan(errors).any():
-        return no_estimate("ok", f"{method}: none, no standard errors are stored", len(layers), value=peak)
-    draws = deltas + errors * rng.standard_normal((DRAWS, len(deltas)))
-    peaks = layers[np.abs(draws).argmax(axis=1)]
-    low, high = np.quantile(peaks, [(1 - level) / 2, (1 + level) / 2], method="nearest")
-    return Estimate(value=peak, low=float(low), high=float(high), n=len(layers), method=method, level=level)
 
 
 def against_controls(seen: float, null: Array, method: str) -> Test:

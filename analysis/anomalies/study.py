@@ -10,6 +10,7 @@ import numpy as np
 from analysis.admission import admit
 from analysis.anomalies import load_detectors
 from analysis.anomalies.base import Data, Detector
+from analysis.anomalies.peaks import with_probe_changes
 from analysis.design import Declared, Gate
 from analysis.findings import Result
 from analysis.looks import RULE, Look, interval_text, judged
@@ -21,6 +22,8 @@ from analysis.verdicts import p_text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from rhodb.warehouse import Warehouse
 
 
 TARONE = (
@@ -39,6 +42,10 @@ class Anomalies(Study):
 
     def query(self, options: StudyOptions) -> Query:
         return family_query(options)
+
+    def load(self, wh: "Warehouse", options: StudyOptions) -> "pd.DataFrame":
+        """The rows of `query`; beside the scores of steering runs those of their single probes."""
+        return with_probe_changes(wh, super().load(wh, options), options)
 
     def compute(self, frame: "pd.DataFrame", options: StudyOptions, rng: np.random.Generator) -> Result:
         data = data_of(frame)

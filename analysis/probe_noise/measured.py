@@ -8,7 +8,9 @@ import numpy as np
 
 from analysis.gamma.critical import Scenario, critical_margin
 from analysis.probe_noise.noise import ProbeNoise, correlation_sd
+from analysis.stats.clusters import clustered_error
 from analysis.stats.results import Array
+from analysis.wording import wording_clusters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +28,8 @@ class Scores:
     sides: tuple[Array, Array]
     """CE of the positive and of the negative texts before training."""
     runs: tuple[str, ...]
+    clusters: tuple[int, ...]
+    """Wording of each probe: instances of one template have the same."""
 
     @property
     def n(self) -> int:
@@ -54,6 +58,10 @@ class Measured:
     """Standard error of Δ if before and after were different probes, mean over runs."""
     paired_error: float
     """Standard error of Δ over the same probes, mean over runs."""
+    clusters: int
+    """Different wordings among the probes."""
+    clustered_error: float | None
+    """The paired standard error with wordings as clusters; None with a single one."""
     runs: tuple[str, ...]
 
 
@@ -67,11 +75,13 @@ def scores_of(frame: "pd.DataFrame") -> list[Scores]:
         sides = (first["before_positive"].to_numpy(float), first["before_negative"].to_numpy(float))
         margins = [float(m) for m in wide.columns.get_level_values("margin")]
         arms = {m: wide.loc[:, [x == m for x in margins]].to_numpy(float) for m in sorted(set(margins))}
+        wordings = first["wording"] if "wording" in first.columns else first.index
         if len(wide) > 2:
             found.append(
                 Scores(
                     behavior=str(behavior), before=sides[1] - sides[0], arms=arms, sides=sides,
                     runs=tuple(dict.fromkeys(rows["run"])),
+                    clusters=tuple(wording_clusters([str(text) for text in wordings])),
                 )
             )  # fmt: skip
     return found
@@ -85,6 +95,8 @@ def measure(scores: Scores, rng: np.random.Generator, *, draws: int) -> Measured
     rho = float(_spearman(scores.sides[0][None], scores.sides[1][None])[0])
     changes = after - before[:, None]
     root = scores.n**0.5
+    clustered = [clustered_error(column, scores.clusters) for column in changes.T]
+    known = [error for error in clustered if error is not None]
     return Measured(
         behavior=scores.behavior,
         n=scores.n,
@@ -97,6 +109,8 @@ def measure(scores: Scores, rng: np.random.Generator, *, draws: int) -> Measured
         correlation=float(np.mean([_correlation(before, column) for column in after.T])),
         unpaired_error=float(np.sqrt(before.var(ddof=1) + after.var(axis=0, ddof=1)).mean()) / root,
         paired_error=float(changes.std(axis=0, ddof=1).mean()) / root,
+        clusters=len(set(scores.clusters)),
+        clustered_error=float(np.mean(known)) if known else None,
         runs=scores.runs,
     )
 

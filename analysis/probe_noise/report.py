@@ -48,6 +48,11 @@ def _measured(found: Measured) -> Iterator[Quantity]:
     yield replace(
         base, name="SD of Δ, same probes", value=found.paired_error, unit=UNIT, method="SD of changes / sqrt(N)"
     )
+    yield replace(
+        base, name="SD of Δ, wordings as clusters", value=found.clustered_error, unit=UNIT,
+        method="cluster-robust", reference="Liang & Zeger 1986",
+        note=f"{found.clusters} wordings among {found.n} probes: instances of a template are not independent",
+    )  # fmt: skip
 
 
 def _effects(result: NoiseResult) -> list[tuple[str, Effect]]:

@@ -1,6 +1,6 @@
 -- Cross-entropy of every probe pair after training and, for the same pair, before: one row a run and pair.
 SELECT runs.uuid AS run, runs.seed, axes.rho_weight, axes.margin, probe_sets.behavior, positive.split,
-       probes.key AS probe,
+       probes.key AS probe, COALESCE(NULLIF(TRIM(probes.prompt), ''), probes.positive) AS wording,
        positive.ce AS positive, negative.ce AS negative,
        before_positive.ce AS before_positive, before_negative.ce AS before_negative
 FROM runs
