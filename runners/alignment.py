@@ -7,21 +7,16 @@ the same run, whichever experiment asked for it.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 from rhodb.records import AlignmentRow, CheckpointScoreRow, Config
 from runners.arms import AlignmentConfig, Arm
 from runners.backend.adapters import load_adapters, save_adapters
 from runners.backend.data_parallel import launched_ranks
-from runners.backend.generation import GENERATION_WORK
 from runners.backend.lora import remove_lora
 from runners.backend.models import LoadedModel
 from runners.backend.training import TrainResult, TrainSpec, train
 from runners.cells import Cell, CellProgress, CellRows
-from runners.generation_probes import GenerationProbes, load_questions
-from runners.probes import ProbeUse
 from runners.seeds import SeedStreams
 from runners.training_session import TrainingSession, n_steps, train_spec
 
@@ -42,18 +37,6 @@ class AlignmentSession(TrainingSession):
         super().__init__(config)
         self.config, self.arms, self._save_adapters = config, list(dict.fromkeys(arms)), save_adapters
         self._checkpoints_per_epoch = checkpoints_per_epoch
-        self._generation = None
-        if config.generation_probes:
-            limit = config.probes_per_behavior or None
-            self._generation = GenerationProbes(
-                questions=load_questions(config.probes, self.as_split, split=config.probe_split, per_behavior=limit),
-                response_tokens=config.response_tokens,
-            )
-
-    @cached_property
-    def scoring_config(self) -> Config:
-        config = super().scoring_config
-        return config if self._generation is None else config | {"generation": self._generation.config}
 
     def grid(self) -> Iterator[Cell]:
         """Every arm for every seed."""
@@ -67,13 +50,6 @@ class AlignmentSession(TrainingSession):
                     train_work=self.train_work(arm.applied(self.config), use_sft=arm.condition != "contrastive-only"),
                     score_work=score_work * (1 + len(self._checkpoints(arm))),
                 )
-
-    def work(self, uses: Sequence[ProbeUse]) -> float:
-        """Tokens of both texts of these pairs, and the answers to the generation probes."""
-        answers = 0.0
-        if self._generation is not None:
-            answers = GENERATION_WORK * self.config.response_tokens * len(self._generation.questions)
-        return super().work(uses) + answers
 
     def run_cell(self, cell: Cell, artefacts: Path, progress: CellProgress) -> CellRows:
         """Train the cell's arm and score what came of it."""
@@ -192,13 +168,3 @@ class AlignmentSession(TrainingSession):
             swapped_share=result.swapped_share,
             adapter_path=folder,
         )
-
-    def score(
-        self, uses: Sequence[ProbeUse], progress: CellProgress | None = None, *, loaded: LoadedModel | None = None
-    ) -> CellRows:
-        """Scores of the pairs and, where asked for, the answers to the generation probes."""
-        rows = super().score(uses, progress, loaded=loaded)
-        if self._generation is None:
-            return rows
-        scores, answers = self._generation.ask(loaded or self.loaded, progress.scored if progress else None)
-        return replace(rows, scores=[*rows.scores, *scores], family_rows=answers)

@@ -5,17 +5,13 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from rhodb.errors import InputError
-from runners.config import Condition, Count, TrainingConfig
+from runners.config import Condition, TrainingConfig
 
 
 class AlignmentConfig(TrainingConfig):
     """Options that all alignment experiments share."""
 
     adapters: bool = Field(True, description="save the trained adapters beside the warehouse")
-    generation_probes: bool = Field(
-        False, description="also let the model solve problems and answer benign questions (takes much longer)"
-    )
-    response_tokens: Count = Field(128, description="longest generated answer in tokens")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 from rhodb.errors import InputError
 from rhodb.records import AttackDefenseRow, Config, ScoreRow
 from runners.attack_defense import AttackDefenseConfig, SaeConfig
-from runners.backend.activations import Floats, residuals
+from runners.backend.activations import Floats, changed, residuals
 from runners.backend.sae import GatedSae, Quality, Ranking, SaeSpec, rank_features, train_sae
 from runners.backend.scoring import pair_sides
 from runners.backend.steering import PrefixScorer
@@ -132,6 +132,8 @@ class AttackSession(ScoringSession):
         change = fitted.sae.scaled(ranking.chosen, scale)
         rows = self.scored_by(self.eval_uses, lambda _: self._scorer.score(self.layer, change, progress.scored))
         deltas = self._collateral(rows.scores, target)
+        with changed(self.loaded.model, {self.layer: change}):
+            rows = self.answered(rows, progress)
         row = AttackDefenseRow(
             layer=self.layer,
             target_behavior=target,

@@ -59,6 +59,10 @@ class RunConfig(BaseModel):
         0, description="pairs to score per behavior, half from each split; 0 for all"
     )
     max_length: Annotated[int, Field(ge=8)] = Field(256, description="longest text in tokens, training and scoring")
+    generation_probes: bool = Field(
+        False, description="also let the model solve problems and answer benign questions (takes much longer)"
+    )
+    response_tokens: Count = Field(128, description="longest generated answer in tokens")
 
     @field_validator(
         "seeds",

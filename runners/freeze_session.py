@@ -1,6 +1,7 @@
 """The cells of a freeze sweep and of CF90: compress, fine-tune above the frozen layers, score."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,8 +32,7 @@ class _CompressionSession(TrainingSession):
             finally:
                 remove_lora(self.loaded)
         steps: tuple[TrainStepRow, ...] = result.rows if result else ()
-        scored = CellRows(scores=rows.scores, probe_scores=rows.probe_scores, train_steps=steps, notes=rows.notes)
-        return scored, compression, result
+        return replace(rows, train_steps=steps), compression, result
 
 
 def compression_notes(compression: Compression, *, random: bool) -> dict[str, object]:

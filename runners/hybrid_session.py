@@ -4,6 +4,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -90,9 +91,8 @@ class HybridSession(TrainingSession):
             rho_weight=rho_weight,
             margin=axes.get("margin"),
         )
-        scored = CellRows(scores=rows.scores, probe_scores=rows.probe_scores, train_steps=tuned.rows, notes=rows.notes)
         return with_family(
-            scored,
+            replace(rows, train_steps=tuned.rows),
             row,
             *clock.rows,
             compression_error=compression.relative_error,

@@ -24,12 +24,14 @@ from rhodb.records import (
     digest,
 )
 from runners import metrics
+from runners.backend.generation import GENERATION_WORK
 from runners.backend.memory import MemoryPeak, Shape
 from runners.backend.models import LoadedModel, load_model
 from runners.backend.scoring import PairScore, PairText, SideScore, score_pairs
 from runners.backend.tokenizer import encode
 from runners.cells import Cell, CellProgress, CellRows
 from runners.config import RunConfig
+from runners.generation_probes import GenerationProbes, load_questions
 from runners.probes import ProbeUse, load_probe_sets, pair_behaviors, select_pairs
 
 Scorer = Callable[[Sequence[PairText]], Sequence[PairScore]]
@@ -66,6 +68,13 @@ class ScoringSession:
             per_behavior=config.probes_per_behavior or None,
         )
         self.loaded: LoadedModel = load_model(config.model)
+        self.generation: GenerationProbes | None = None
+        if config.generation_probes:
+            limit = config.probes_per_behavior or None
+            self.generation = GenerationProbes(
+                questions=load_questions(config.probes, self.as_split, split=config.probe_split, per_behavior=limit),
+                response_tokens=config.response_tokens,
+            )
 
     @property
     def model(self) -> ModelRecord:
@@ -90,7 +99,8 @@ class ScoringSession:
             "probes": digest(canonical_json(sorted({use.probe_set for use in self.uses}))),
             "probes_per_behavior": self.base_config.probes_per_behavior,
         }
-        return config | self.split_config
+        asked: Config = {} if self.generation is None else {"generation": self.generation.config}
+        return config | self.split_config | asked
 
     @cached_property
     def baseline(self) -> RunIdentity:
@@ -148,7 +158,21 @@ class ScoringSession:
     def score(
         self, uses: Sequence[ProbeUse], progress: CellProgress | None = None, *, loaded: LoadedModel | None = None
     ) -> CellRows:
-        """Score pairs with the model as it is now (or another one)."""
+        """Score pairs with the model as it is now (or another one), and let it answer the generation probes."""
+        return self.answered(self._score_pairs(uses, progress, loaded), progress, loaded=loaded)
+
+    def answered(
+        self, rows: CellRows, progress: CellProgress | None = None, *, loaded: LoadedModel | None = None
+    ) -> CellRows:
+        """Scored rows with the model's answers to the generation probes, where these are asked for."""
+        if self.generation is None:
+            return rows
+        scores, answers = self.generation.ask(loaded or self.loaded, progress.scored if progress else None)
+        return replace(rows, scores=[*rows.scores, *scores], family_rows=[*rows.family_rows, *answers])
+
+    def _score_pairs(
+        self, uses: Sequence[ProbeUse], progress: CellProgress | None = None, loaded: LoadedModel | None = None
+    ) -> CellRows:
         model, limit = loaded or self.loaded, self.base_config.max_length
         report = progress.scored if progress else None
         return self.scored_by(uses, lambda texts: score_pairs(model, texts, max_tokens=limit, on_progress=report))
@@ -170,7 +194,7 @@ class ScoringSession:
     @cached_property
     def untouched(self) -> CellRows:
         """Eval scores of the untouched model, for outcomes that compare with them; computed once a process."""
-        return self.score(self.eval_uses)
+        return self._score_pairs(self.eval_uses)
 
     @cached_property
     def eval_uses(self) -> list[ProbeUse]:
@@ -186,7 +210,11 @@ class ScoringSession:
         return found
 
     def work(self, uses: Sequence[ProbeUse]) -> float:
-        """Tokens of both texts of these pairs."""
+        """Tokens of both texts of these pairs, and the answers to the generation probes."""
+        asked = 0 if self.generation is None else len(self.generation.questions)
+        return self._pair_work(uses) + GENERATION_WORK * self.base_config.response_tokens * asked
+
+    def _pair_work(self, uses: Sequence[ProbeUse]) -> float:
         return float(sum(self.lengths([text for use in uses for text in (use.probe.positive, use.probe.negative)])))
 
     def lengths(self, texts: Sequence[str | None]) -> list[int]:
@@ -205,7 +233,7 @@ class ScoringSession:
         score_pairs(self.loaded, texts[:2], max_tokens=self.base_config.max_length)  # caches, compiled parts
         started = time.perf_counter()
         score_pairs(self.loaded, texts, max_tokens=self.base_config.max_length)
-        return (time.perf_counter() - started) / max(self.work(sample), 1)
+        return (time.perf_counter() - started) / max(self._pair_work(sample), 1)
 
 
 def pair_text(use: ProbeUse) -> PairText:
@@ -239,10 +267,4 @@ def score_value(scores: Sequence[ScoreRow], behavior: str, metric: str) -> float
 
 def with_family(rows: CellRows, *family: FamilyRow, **notes: object) -> CellRows:
     """Scored rows together with the experiment's own."""
-    return CellRows(
-        scores=rows.scores,
-        probe_scores=rows.probe_scores,
-        train_steps=rows.train_steps,
-        family_rows=family,
-        notes={**rows.notes, **notes},
-    )
+    return replace(rows, family_rows=[*rows.family_rows, *family], notes={**rows.notes, **notes})

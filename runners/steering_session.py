@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from rhodb.records import Config, SteeringRow, digest
-from runners.backend.activations import Floats
+from runners.backend.activations import Floats, changed
 from runners.backend.steering import PrefixScorer, added, difference_vectors, random_vector
 from runners.cells import Cell, CellProgress, CellRows
 from runners.scoring_session import NOTHING_RANDOM, ScoringSession, pair_text, with_family
@@ -65,9 +65,10 @@ class SteeringSession(ScoringSession):
         if control is not None:
             rng = SeedStreams(cell.identity.seed).generator(f"steering control {layer} {control}")
             vector = random_vector(norm, len(vector), rng)
-        rows = self.scored_by(
-            self.eval_uses, lambda _: self._scorer.score(layer, added(vector, alpha), progress.scored)
-        )
+        change = added(vector, alpha)
+        rows = self.scored_by(self.eval_uses, lambda _: self._scorer.score(layer, change, progress.scored))
+        with changed(self.loaded.model, {layer: change}):
+            rows = self.answered(rows, progress)
         row = SteeringRow(
             layer=layer,
             depth=layer / self.n_layers,

@@ -5,6 +5,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from experiments import EXPERIMENTS, Silent, options_of, session_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,3 +87,32 @@ def test_an_ablation_with_generation_probes_stores_answers_scores_and_their_view
         assert len(compared) == 4 and all(a == b and m == n for a, b, m, n in compared)
     without = rhodb(*tiny_ablation, "--conditions", "sft-only", "--json")
     assert len(json.loads(without.stdout)["executed"]) == 2  # another evaluation is another run
+
+
+@pytest.mark.parametrize("runner", EXPERIMENTS)
+def test_every_experiment_asks_where_it_is_told_to(runner, tiny_model_folder, tiny_probes_folder, tmp_path):
+    options = options_of(runner, tiny_model_folder, tiny_probes_folder, tiny_model_folder)
+    options |= {"models": str(tiny_model_folder), "merge": ""} if runner == "leaderboard" else {}
+    asked = {"generation_probes": "true", "response_tokens": "3", "probes_per_behavior": "2"}
+    session = session_of(runner, options | asked)
+    for cell in (session.cells[0], session.cells[-1]):
+        assert cell.identity.config["generation"]["response_tokens"] == 3
+        rows = session.execute(cell, tmp_path / "artefacts", Silent())
+        answers = [row for row in rows.family_rows if isinstance(row, GeneratedAnswerRow)]
+        expected = 24 if runner == "fidelity-bench" else 4  # there the limit is one of categories, not of questions
+        assert len(answers) == expected and {row.variant for row in answers} == {"clean", "flattered"}
+        assert {"accuracy"} <= {score.metric for score in rows.scores}
+    without = session_of(runner, options | {"probes_per_behavior": "2", "response_tokens": "3"})
+    assert all({"generation", "response_tokens"}.isdisjoint(cell.identity.config) for cell in without.cells)
+
+
+def test_a_steered_model_answers_while_it_is_steered(tiny_model_folder, tiny_probes_folder, tmp_path):
+    options = options_of("steering", tiny_model_folder, tiny_probes_folder) | {"layers": "1", "alpha": "0,1000"}
+    asked = {"generation_probes": "true", "response_tokens": "6", "probes_per_behavior": "4"}
+    session = session_of("steering", options | asked)
+    said = {}
+    for cell in session.cells[:1] + [c for c in session.cells if c.identity.config.get("control", 0) is None]:
+        rows = session.execute(cell, tmp_path / "artefacts", Silent())
+        answers = [row.response for row in rows.family_rows if isinstance(row, GeneratedAnswerRow)]
+        said[cell.identity.config.get("alpha")] = answers
+    assert said[None] == said[0] != said[1000]
