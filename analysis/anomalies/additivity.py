@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from analysis.admission import alike
 from analysis.anomalies.base import Data, Detector
@@ -105,9 +106,9 @@ class Grid:
     rows: tuple[float, ...]
     """Levels of the first axis."""
     columns: tuple[float, ...]
-    at: Array
+    at: npt.NDArray[np.int64]
     """Row and column of each value: values x 2, whole numbers."""
-    seeds: Array
+    seeds: npt.NDArray[np.int64]
     values: Array
     runs: tuple[str, ...]
 
@@ -141,7 +142,8 @@ class Grid:
         sizes = {len(values) for row in self.cells for values in row}
         if sizes == {1}:
             return tukey_one_df(self.means)
-        seeds, codes = np.unique(self.seeds, return_inverse=True)
+        seeds = np.unique(self.seeds)
+        codes = np.searchsorted(seeds, self.seeds).astype(np.int64)
         whole = sizes == {len(seeds)}
         return replicated_interaction(
             Replicated(rows=self.at[:, 0], columns=self.at[:, 1], blocks=codes if whole else None, values=self.values),

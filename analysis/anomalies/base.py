@@ -70,7 +70,7 @@ def named(sheet: Sheet, behavior: str) -> str:
 def without(sheet: Sheet, behavior: str, seed: int) -> np.ndarray:
     """The values of a behavior over all other seeds."""
     values, seeds, _ = sheet.sample(behavior)
-    return values[np.array(seeds, dtype=int) != seed]
+    return np.asarray(values[np.array(seeds, dtype=int) != seed])
 
 
 def all_seeds(sheets: Iterable[Sheet]) -> list[int]:

@@ -101,6 +101,8 @@ def span_of(peaks: dict[str, Peak], level: float) -> tuple[Estimate, Test]:
 
 def with_probe_changes(wh: "Warehouse", frame: "pd.DataFrame", options: "StudyOptions") -> "pd.DataFrame":
     """The frame with column `probe_changes` on rows of steering runs whose probe scores are stored (metric gap)."""
+    import pandas as pd
+
     from analysis.query import Conditions, read_sql
 
     rows = (frame["kind"] == "steering") & (frame["metric"] == "gap")
@@ -118,4 +120,5 @@ def with_probe_changes(wh: "Warehouse", frame: "pd.DataFrame", options: "StudyOp
         for key, part in probes.groupby(["run", "behavior"], sort=False)
     }
     keys = zip(frame["run"], frame["behavior"], rows, strict=True)
-    return frame.assign(**{CHANGES: [found.get((run, behavior)) if own else None for run, behavior, own in keys]})
+    column = [found.get((run, behavior)) if own else None for run, behavior, own in keys]
+    return frame.assign(**{CHANGES: pd.Series(column, index=frame.index, dtype=object)})

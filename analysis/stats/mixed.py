@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from analysis.stats.results import Array
 
@@ -64,7 +65,7 @@ def balanced_slopes(doses: Array, table: Array) -> MixedSlopes:
     return _described(between, error, float(np.ptp(doses)), BALANCED)
 
 
-def mixed_slopes(doses: Array, values: Array, seeds: Array) -> MixedSlopes:
+def mixed_slopes(doses: Array, values: Array, seeds: npt.NDArray[np.int64]) -> MixedSlopes:
     """REML of one value a row, seeds and doses in any number; slow (some 0.1 s), and it loads statsmodels."""
     names, codes = np.unique(seeds, return_inverse=True)
     levels = np.unique(doses)

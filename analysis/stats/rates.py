@@ -51,7 +51,7 @@ def newcombe_paired(both: int, only_a: int, only_b: int, neither: int, *, level:
     if a.value is None or a.low is None or a.high is None or b.value is None or b.low is None or b.high is None:
         return no_estimate("not enough data", PAIRED_METHOD, n, level=level)
     margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
-    cross = both * neither - only_a * only_b
+    cross = float(both * neither - only_a * only_b)
     # Continuity for a positive correlation only, so that the interval is not too narrow.
     cross = max(cross - n / 2, 0.0) if cross > 0 else cross
     phi = cross / math.sqrt(margins) if margins else 0.0

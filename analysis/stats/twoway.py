@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
 from analysis.stats.results import Array, Test, is_constant, no_test
@@ -104,13 +105,16 @@ def permuted_columns(tables: Array, rng: np.random.Generator, draws: int = 999) 
     return [next(tests) if good else no_test("degenerate", method, rows * columns) for good in usable.tolist()]
 
 
+Codes = npt.NDArray[np.int64]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Replicated:
     """Values of a two-way layout with several values a cell."""
 
-    rows: Array
-    columns: Array
-    blocks: Array | None
+    rows: Codes
+    columns: Codes
+    blocks: Codes | None
     """What values of one block share (a seed that ran every cell); None: nothing is shared."""
     values: Array
 
@@ -148,8 +152,8 @@ def replicated_interaction(data: Replicated, rng: np.random.Generator, draws: in
     )  # fmt: skip
 
 
-def _dummies(codes: Array) -> Array:
-    return (codes[:, None] == np.unique(codes)).astype(np.float64)
+def _dummies(codes: Codes) -> Array:
+    return np.asarray(codes[:, None] == np.unique(codes), dtype=np.float64)
 
 
 def _basis(columns: Array) -> Array:
