@@ -124,11 +124,18 @@ def compose(claim: Claim, check: Check, challenges: Sequence[Challenge], own: Ow
     keys = dict.fromkeys((*check.inputs, *(key for challenge in challenges for key in challenge.inputs)))
     return Verdict(
         id=claim.id, section=claim.section, subject=claim.subject, statistic=claim.statistic, printed=claim.printed,
-        unit=claim.unit, verdict=kind, recomputed=check.value, low=check.low, high=check.high,
+        unit=claim.unit, verdict=kind, recomputed=_value(check, own), low=check.low, high=check.high,
         text=_sentence(claim, check, found, failed, own),
         objections=tuple(challenge.text for challenge in failed), remarks=(*check.remarks, *stood), numbers=numbers,
         own_runs=own, checker=claim.checker, method=check.method, reference=check.reference, inputs=tuple(keys),
     )  # fmt: skip
+
+
+def _value(check: Check, own: OwnRuns | None) -> float | None:
+    """The recomputed value; where published inputs give none, that of the same experiment in the warehouse."""
+    if check.value is None and own is not None and own.same_experiment:
+        return next(iter(own.numbers.values()), None)
+    return check.value
 
 
 def number(value: float) -> str:

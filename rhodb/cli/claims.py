@@ -255,7 +255,9 @@ def _show(shown: "Sequence[Verdict]", found: "Sequence[Verdict]", form: str) -> 
         counts = Counter(one.verdict for one in found)
         out = console()
         out.print(
-            f"{len(found)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()) + "."
+            f"{len(found)} claim{'' if len(found) == 1 else 's'}: "
+            + ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+            + "."
         )
         out.print("Why: rhodb claims verify --explain ID, or --json, --csv, --markdown for every sentence.")
 

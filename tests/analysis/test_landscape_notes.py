@@ -153,3 +153,13 @@ def test_figures_are_written_where_asked(folder):
     written = {path.name for path in (folder / "figures").iterdir() if path.stat().st_size > 1000}
     drawn = {"entanglement_heatmap", "probe_redundancy"}  # no map: the run drew none
     assert written == {f"{name}.{kind}" for name in drawn for kind in ("png", "svg")}
+
+
+def test_the_notes_claims_about_the_landscape_come_out(folder):
+    """Redundancies, shared probes, nodes and cross-behavior clusters: only a landscape can tell."""
+    found = json.loads(rhodb(folder, "claims", "verify", "--db", "w.db", "--json"))
+    spoken = {claim["id"]: claim for claim in found if (claim["own_runs"] or {}).get("same_experiment")}
+    assert {"Q2.nodes", "Q2.cross", "Q3.bias.redundancy", "Q6.factual~sycophancy"} <= spoken.keys()
+    against = [name for name, claim in spoken.items() if claim["own_runs"]["speaks"] == "against"]
+    assert against == ["Q4.bias"]  # 57 probes to add by the notes' own definition, not 72
+    assert spoken["Q2.cross"]["verdict"] == "supported by own runs" and spoken["Q2.cross"]["recomputed"] == 88
