@@ -83,8 +83,12 @@ class Layers(Detector):
         effect, test = span_of(peaks, options.level)
         listed = ", ".join(f"{behavior} {peak.where.value:g}" for behavior, peak in peaks.items())
         first = found[0]
+        # Random vectors have peaks as well, and at different layers: only peaks that are higher than theirs tell.
+        beyond = all(look.test.p is not None and look.test.p <= options.alpha for look in found)
         return Look(
             detector=self.name,
+            at_most=None if beyond else "suggestive",
+            notes=() if beyond else ("not every peak is higher than those of random vectors, which differ as well",),
             about={**first.about, "behavior": " / ".join(peaks)},
             what=f"{first.about['model']}, {first.about['stratum']}: peaks at layers {listed}; "
             f"span {interval_text(effect)} layers",

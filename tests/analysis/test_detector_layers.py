@@ -148,4 +148,6 @@ def test_stored_probe_scores_reach_the_detector(tmp_path: Path, rng: np.random.G
     peaks = {f.about["behavior"]: f for f in found.result.findings if f.about["detector"] == "layers"}
     assert peaks["factual"].effect.value == 2 and peaks["bias"].effect.value == 3
     assert "wordings resampled" in peaks["factual"].effect.method
-    assert peaks["bias / factual"].verdict == "supported"
+    span = peaks["bias / factual"]
+    assert span.p is not None and span.p < 0.05
+    assert span.verdict == "suggestive" and "random vectors" in span.notes[0]  # none were run
