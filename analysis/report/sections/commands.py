@@ -230,8 +230,11 @@ def _by_recipe(recipe: Recipe, model: str, configs: Sequence[tuple[Config, list[
         merged = {key: value for config, _ in members for key, value in config.items()}
         options = _model(model)
         for key, option in recipe.axes.items():
-            options.append((option, _distinct([_none(c.get(key)) for c, _ in members if key in c])))
+            values = _distinct([_none(c.get(key)) for c, _ in members if key in c])
+            options.append((option, sorted(values, key=lambda value: (isinstance(value, str), value))))
         options.append(("seeds", _union(seeds for _, seeds in members)))
+        controls = [config["control"] for config, _ in members if config.get("control") is not None]
+        options.append(("controls", max(controls) + 1 if controls else None))
         for name in recipe.fixed:
             options.append(((recipe.renamed or {}).get(name, name), merged.get(name)))
         for key, (on, off) in flags.items():

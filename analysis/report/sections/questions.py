@@ -18,6 +18,8 @@ from rhodb.errors import RhodbError
 
 LARGE = 70e9
 """Parameters."""
+MOST_TOLD = 10
+"""Sentences of one answer."""
 CEILING = 0.95
 """Share of pairs in the right order from which little is left to gain."""
 
@@ -79,7 +81,9 @@ def gamma_sweep(ctx: Context) -> Reply:
     address = ctx.book.address(
         "quantity", answer.query, pick="conclusions of study gamma", command=ctx.command("gamma", 0)
     )
-    return Reply(answered=True, told=tuple(Sentence(text=text, address=address) for text in answer.conclusions))
+    told: list[Cell] = [Sentence(text=text, address=address) for text in answer.conclusions[:MOST_TOLD]]
+    more = len(answer.conclusions) - MOST_TOLD
+    return Reply(answered=True, told=(*told, *([f"... and {more} more in the section on γ*."] if more > 0 else [])))
 
 
 def scale(ctx: Context) -> Reply:
@@ -111,11 +115,7 @@ def paradox(ctx: Context) -> Reply:
     """3. Does contrastive-only erode the refusal probes while the model refuses more jailbreaks?"""
     means, rates = ctx.study("ablation"), ctx.study("stress")
     probes = [f for f in means.findings if _of(f, "refusal", "contrastive-only")]
-    answers = [
-        f for f in rates.findings
-        if "contrastive-only" in f.about["stratum"] and f.about["metric"].startswith("jailbreak")
-        and f.tests[0].p is not None
-    ]  # fmt: skip
+    answers = [f for f in rates.findings if _jailbreaks(f) and f.tests[0].p is not None]
     shared = {f.about["model"] for f in probes} & {f.about["model"] for f in answers}
     if not shared:
         return not_answered(
@@ -142,6 +142,17 @@ def paradox(ctx: Context) -> Reply:
 def _of(finding: Finding, behavior: str, condition: str) -> bool:
     about = finding.about
     return about.get("behavior") == behavior and about.get("stratum", "").startswith(condition)
+
+
+def _jailbreaks(finding: Finding) -> bool:
+    """Jailbreaks that contrastive-only refuses, of all categories, against the untouched model."""
+    about = finding.about
+    return (
+        about["detector"] == "refusal rate"
+        and about["metric"].startswith("jailbreak")
+        and about["stratum"].startswith("contrastive-only")
+        and " against " not in about["stratum"].removesuffix(" against baseline")
+    )
 
 
 def mixture(ctx: Context) -> Reply:
@@ -191,8 +202,7 @@ def multi_seed(ctx: Context) -> Reply:
     facts = ctx.book.facts
     told: list[Cell] = []
     for finding in result.findings:
-        about = finding.about
-        if "contrastive-only" not in about["stratum"] or not about["metric"].startswith("jailbreak"):
+        if not _jailbreaks(finding):
             continue
         own = [
             run for run in finding.evidence.runs if ctx.stress_conditions().get(run, ("", ""))[1] == "contrastive-only"
@@ -222,7 +232,7 @@ def fiction(ctx: Context) -> Reply:
         )  # fmt: skip
         text = (
             f"{row['model']}, {row['condition']}: {row['refused']} of {row['answers']} fictional prompts refused, "
-            f"{estimate(rate)} ({row['seeds']} seeds)."
+            f"{estimate(rate)} (seeds: {row['seeds']})."
         )
         told.append(Sentence(text=text, address=address))
     missing = (
