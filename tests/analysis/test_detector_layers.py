@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from grid_samples import HERE, MODEL, GridWarehouse, _probe_rows
 
 from analysis.anomalies.peaks import CHANGES, Peak, peak_of, span_of
 from analysis.anomalies.study import Anomalies
@@ -16,7 +17,6 @@ from analysis.wording import wording_clusters
 from rhodb.records import Outcome, RunIdentity, ScoreRow, SteeringRow
 from rhodb.store import insert_outcome, run_uuid
 from rhodb.warehouse import Warehouse
-from grid_samples import HERE, MODEL, GridWarehouse, _probe_rows
 
 LAYERS = np.array([10, 14, 18, 22])
 
