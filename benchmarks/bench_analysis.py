@@ -2,10 +2,11 @@
 
     python benchmarks/bench_analysis.py [--runs 50000] [--behaviors 4] [--sample DB] [--study anomalies]
 
-Warehouses of an eighth, a quarter, a half and all of `--runs`, every stratum with 5 seeds and no effect anywhere: for each
-setting (model, learning rate) sft-only, rho-guided at 4 λ x 2 γ, contrastive-only and shuffled-pairs. Each is
-answered twice: computed, and read from what was stored. Prints one JSON object; `cpu_s` is user and system time, which busy neighbours
-change little. `--sample`: a warehouse of your own instead (a copy is used, so that nothing is stored in it).
+Warehouses of an eighth, a quarter, a half and all of `--runs`, every stratum with 5 seeds and no effect anywhere: for
+each setting (model, learning rate) sft-only, rho-guided at 4 λ x 2 γ, contrastive-only and shuffled-pairs. Each is
+answered twice: computed, and read from what was stored (where it is not too large to be stored). Prints one JSON
+object; `cpu_s` is user and system time, which busy neighbours change less than wall time. `--sample`: a warehouse of
+your own instead (a copy is used, so that nothing is stored in it).
 """
 
 import argparse
@@ -79,8 +80,8 @@ def fill(path: Path, count: int, behaviors: tuple[str, ...]) -> int:
             zip(cells, values, strict=True), 101
         ):
             config = canonical_json({"condition": condition, "rho_weight": weight, "margin": margin, "lr": lr})
-            runs.append((number, f"run-{number}", "alignment", model, seed, config, digest(config), model, "done", 1, "t",
-                         "t", "{}"))  # fmt: skip
+            runs.append((number, f"run-{number}", "alignment", model, seed, config, digest(config), model, "done", 1,
+                         "t", "t", "{}"))  # fmt: skip
             arms.append((number, condition, weight, margin, lr))
             scores += [(number, b, "gap", "eval", v, 0.01, 100) for b, v in zip(behaviors, row, strict=True)]
         scores += [(m, b, "gap", "eval", 0.1, 0.01, 100) for m in range(1, MODELS + 1) for b in behaviors]
