@@ -128,8 +128,8 @@ class ClusterExecutor(Executor):
 
     def _collect(self, running: dict[Future, "_Submitted"]) -> None:
         """Show what was reported, wait for some cell to end, and record every one that has."""
-        self._show_events(running)
         ended = [future for future in running if future.done()]
+        self._show_events(running)  # of the ended ones, too: what they reported came before their end
         if not ended:
             time.sleep(POLL_S / 10)
         for future in ended:
@@ -145,8 +145,8 @@ class ClusterExecutor(Executor):
                 cell = cells.get(event["uuid"])
                 if cell is None:
                     continue
-                if "worker" in event:
-                    self._reporter.message(f"    {cell.label}: on {event['worker']}")
+                if "process" in event:
+                    self._reporter.message(f"    {cell.label}: on {event['process']}")
                 elif "row" in event:
                     self._reporter.step(cell, TrainStepRow(**event["row"]), event["total"])
                 else:
@@ -182,7 +182,7 @@ class _Submitted:
 def execute_remotely(payload: str, uuid: str, artefacts: str, topic: str) -> Executed:
     """In a worker: execute the cell of this run, and tell the coordinator's topic about it."""
     progress = _Events(uuid, topic)
-    progress.send(worker=f"{socket.gethostname()}, pid {os.getpid()}")
+    progress.send(process=f"{socket.gethostname()}, pid {os.getpid()}")
     session, provenance = _prepared(payload)
     started_at, started = now(), time.monotonic()
     rows, error = CellRows(), None
@@ -223,6 +223,7 @@ class _Events:
         self._sent = 0.0
 
     def send(self, **event: Any) -> None:
+        """Dask adds the key `worker`, its own address."""
         self._worker.log_event(self._topic, {"uuid": self._uuid, **event})
         self._sent = time.monotonic()
 
