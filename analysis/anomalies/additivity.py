@@ -1,8 +1,9 @@
 """Do two axes add up, or does one of them change nothing at all?"""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -112,22 +113,27 @@ class Grid:
     values: Array
     runs: tuple[str, ...]
 
-    @property
-    def cells(self) -> list[list[Array]]:
-        """Values by cell."""
-        rows, columns = range(len(self.rows)), range(len(self.columns))
-        return [[self.values[(self.at == (i, j)).all(axis=1)] for j in columns] for i in rows]
+    @cached_property
+    def sizes(self) -> Array:
+        """Values of each cell: rows x columns."""
+        return self._sums(np.ones(len(self.values)))
 
-    @property
+    @cached_property
     def means(self) -> Array:
-        return np.array([[values.mean() for values in row] for row in self.cells])
+        """Mean of each cell: rows x columns."""
+        return self._sums(self.values) / self.sizes
+
+    def _sums(self, values: Array) -> Array:
+        shape = len(self.rows), len(self.columns)
+        place = self.at[:, 0] * shape[1] + self.at[:, 1]
+        found = np.bincount(place, weights=values, minlength=shape[0] * shape[1])
+        return np.asarray(found.reshape(shape), dtype=np.float64)
 
     def idle(self, axis: int) -> bool:
         """Whether no score changes along an axis, seed by seed."""
-        others = np.column_stack([self.at[:, 1 - axis], self.seeds])
-        _, place = np.unique(others, axis=0, return_inverse=True)
-        place = place.ravel()
-        return all(np.ptp(self.values[place == k]) == 0 for k in range(place.max() + 1))
+        first: dict[tuple[int, int], float] = {}
+        others = zip(self.at[:, 1 - axis].tolist(), self.seeds.tolist(), self.values.tolist(), strict=True)
+        return all(first.setdefault((level, seed), value) == value for level, seed, value in others)
 
     def groups(self) -> tuple[Group, ...]:
         """One a row: the means of its cells, by column."""
@@ -139,12 +145,11 @@ class Grid:
 
     def test(self, rng: np.random.Generator) -> Test:
         """Tukey's test with one value a cell, else the interaction over replicated cells (seeds as blocks)."""
-        sizes = {len(values) for row in self.cells for values in row}
-        if sizes == {1}:
+        if (self.sizes == 1).all():
             return tukey_one_df(self.means)
         seeds = np.unique(self.seeds)
         codes = np.searchsorted(seeds, self.seeds).astype(np.int64)
-        whole = sizes == {len(seeds)}
+        whole = bool((self.sizes == len(seeds)).all())
         return replicated_interaction(
             Replicated(rows=self.at[:, 0], columns=self.at[:, 1], blocks=codes if whole else None, values=self.values),
             rng,
@@ -155,8 +160,8 @@ class Grid:
 
         def measure(seed: int) -> tuple[float | None, float | None]:
             keep = self.seeds != seed
-            rest = Grid(**{**vars(self), "at": self.at[keep], "seeds": self.seeds[keep], "values": self.values[keep]})
-            if any(len(values) == 0 for row in rest.cells for values in row):
+            rest = replace(self, at=self.at[keep], seeds=self.seeds[keep], values=self.values[keep])
+            if not rest.sizes.all():
                 return None, None
             return float((rest.means[:, -1] - rest.means[:, 0]).mean()), rest.test(rng).p
 
@@ -166,34 +171,43 @@ class Grid:
 def grids_of(rows: "pd.DataFrame") -> Iterator[Grid]:
     """Every pair of axes with two levels or more of both, at each combination of the other axes' levels."""
     axes = [axis for axis in AXES if axis in rows.columns and rows[axis].notna().any()]
-    rows = rows.assign(**{axis: rows[axis].fillna(NO_LAYER).astype(float) for axis in axes})
+    levels = np.column_stack([rows[axis].fillna(NO_LAYER).to_numpy(dtype=float) for axis in axes])
+    seeds, values = rows["seed"].to_numpy(dtype=np.int64), rows["value"].to_numpy(dtype=float)
     # A cell with two runs of one seed has no value: nothing says which of them counts.
-    rows = rows[~rows.duplicated([*axes, "seed"], keep=False)]
-    varying = [axis for axis in axes if rows[axis].nunique() > 1]
+    places = list(zip(map(tuple, levels.tolist()), seeds.tolist(), strict=True))
+    count = Counter(places)
+    keep = np.array([count[place] == 1 for place in places])
+    runs = [run for run, kept in zip(rows["run"], keep.tolist(), strict=True) if kept]
+    levels, seeds, values = levels[keep], seeds[keep], values[keep]
+    varying = [i for i in range(len(axes)) if len(np.unique(levels[:, i])) > 1]
     for pair in combinations(varying, 2):
-        fixed = [axis for axis in varying if axis not in pair]
-        for _, part in rows.groupby(fixed) if fixed else [((), rows)]:
-            at = ", ".join(f"{WORDS[axis]} {level_text(axis, part[axis].iloc[0])}" for axis in fixed if len(part))
-            grid = grid_of(part, pair, at)
+        fixed = [i for i in varying if i not in pair]
+        for others in sorted({tuple(row) for row in levels[:, fixed].tolist()}):
+            here = np.flatnonzero((levels[:, fixed] == others).all(axis=1))
+            at = ", ".join(f"{WORDS[axes[i]]} {level_text(axes[i], x)}" for i, x in zip(fixed, others, strict=True))
+            names = (axes[pair[0]], axes[pair[1]])
+            grid = grid_of(names, at, levels[here][:, list(pair)], seeds[here], values[here], [runs[i] for i in here])
             if grid is not None:
                 yield grid
 
 
-def grid_of(rows: "pd.DataFrame", pair: tuple[Axis, Axis], at: str) -> Grid | None:
+def grid_of(
+    pair: tuple[Axis, Axis], at: str, levels: Array, seeds: npt.NDArray[np.int64], values: Array, runs: Sequence[str]
+) -> Grid | None:
     """The larger of the tables that are left without incomplete rows, and without incomplete columns."""
-    counts = rows.pivot_table(index=pair[0], columns=pair[1], values="value", aggfunc="count").fillna(0)
-    found = [counts[(counts > 0).all(axis=1)], counts.loc[:, (counts > 0).all(axis=0)]]
-    table = max(found, key=lambda t: t.size if min(t.shape) > 1 else 0)
-    if min(table.shape) < 2:
+    rows, columns = (np.unique(levels[:, k]) for k in (0, 1))
+    there = np.array([[((levels == (r, c)).all(axis=1)).any() for c in columns] for r in rows])
+    tables = [(rows[there.all(axis=1)], columns), (rows, columns[there.all(axis=0)])]
+    rows, columns = max(tables, key=lambda table: len(table[0]) * len(table[1]) if min(map(len, table)) > 1 else 0)
+    if min(len(rows), len(columns)) < 2:
         return None
-    kept = rows[rows[pair[0]].isin(table.index) & rows[pair[1]].isin(table.columns)]
-    levels = [np.array(sorted(labels), dtype=float) for labels in (table.index, table.columns)]
-    places = [np.searchsorted(level, kept[axis].to_numpy(float)) for level, axis in zip(levels, pair, strict=True)]
+    keep = np.isin(levels[:, 0], rows) & np.isin(levels[:, 1], columns)
+    cells = np.column_stack([np.searchsorted(rows, levels[keep, 0]), np.searchsorted(columns, levels[keep, 1])])
     names = " x ".join({"freeze_ratio": "freeze", "compress_ratio": "compress"}.get(a, WORDS[a]) for a in pair)
     return Grid(
-        axes=pair, words=f"{names} at {at}" if at else names, rows=tuple(levels[0].tolist()),
-        columns=tuple(levels[1].tolist()), at=np.column_stack(places), seeds=kept["seed"].to_numpy(dtype=int),
-        values=kept["value"].to_numpy(dtype=float), runs=tuple(dict.fromkeys(kept["run"])),
+        axes=pair, words=f"{names} at {at}" if at else names, rows=tuple(rows.tolist()),
+        columns=tuple(columns.tolist()), at=cells.astype(np.int64), seeds=seeds[keep], values=values[keep],
+        runs=tuple(dict.fromkeys(run for run, kept in zip(runs, keep.tolist(), strict=True) if kept)),
     )  # fmt: skip
 
 

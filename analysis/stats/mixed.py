@@ -72,7 +72,7 @@ def mixed_slopes(doses: Array, values: Array, seeds: npt.NDArray[np.int64]) -> M
     if len(names) < 3 or len(levels) < 3 or len(values) <= len(levels) + 3:
         return _none("not enough data", UNBALANCED)
     from statsmodels.regression.mixed_linear_model import MixedLM
-    from statsmodels.tools.sm_exceptions import ConvergenceWarning
+    from statsmodels.tools.sm_exceptions import ModelWarning
 
     scale = float(values.std())
     if scale == 0:
@@ -80,7 +80,8 @@ def mixed_slopes(doses: Array, values: Array, seeds: npt.NDArray[np.int64]) -> M
     fixed = (doses[:, None] == levels).astype(float)
     random = np.column_stack([np.ones_like(doses), doses])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        # What they warn of (no convergence, a singular covariance) becomes the status.
+        warnings.simplefilter("ignore", ModelWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
             # Values of unit spread: the optimiser's tolerances are absolute.
