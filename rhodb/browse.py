@@ -10,6 +10,7 @@ from rhodb.describe import VIEWS, columns, tables
 from rhodb.errors import InputError
 from rhodb.location import Location
 from rhodb.queries import SavedQuery, saved_queries
+from rhodb.view_columns import WIDE
 from rhodb.warehouse import Warehouse
 
 HOST = "127.0.0.1"
@@ -58,9 +59,10 @@ def metadata(name: str) -> dict[str, Any]:
 
 def _table(name: str, meaning: str) -> dict[str, Any]:
     found: dict[str, Any] = {"title": name, "description": meaning}
+    # The two thousand columns of a wide view say what they are by their names.
+    meanings = {row["column"]: row["meaning"] for row in columns(name) if not WIDE.fullmatch(row["column"])}
+    found["columns"] = meanings
     if name not in VIEWS:
-        meanings = {row["column"]: row["meaning"] for row in columns(name)}
-        found["columns"] = meanings
         units = {column: match[1] for column, text in meanings.items() if (match := UNIT.search(text))}
         found["units"] = {column: unit for column, unit in units.items() if unit == "s"}  # what Datasette can show
     if name in LABELS:

@@ -127,8 +127,21 @@ def _states(wh: Warehouse) -> Iterator[Problem]:
         for row in wh.rows(sql):
             fix = "run the experiment's command again (`rhodb runs recover` first, if its outcome is spooled)"
             yield Problem(
-                check="states", what=f"run {row['uuid']} {what}", fix=_reset(wh, row["uuid"]) if anew else fix
+                check="states", what=f"run {row['uuid']} {what}", fix=_renew(wh, row["uuid"]) if anew else fix
             )
+
+
+def _renew(wh: Warehouse, uuid: str) -> str:
+    """How a run's rows are made again: from its file, or by its experiment."""
+    origin = wh.rows("SELECT origin FROM runs WHERE uuid = :uuid", uuid=uuid)[0]["origin"]
+    return _reset(wh, uuid) if origin == "rhodb" else _ingested_anew(wh)
+
+
+def _ingested_anew(wh: Warehouse) -> str:
+    """The command that makes ingested runs again. The files and the spool are read; nothing is deleted."""
+    if wh.is_sqlite:
+        return f"rhodb --db {shlex.quote(str(wh.location))} rebuild"
+    return "ingest its file into a new warehouse (`rhodb --db new.db ingest FILE`), or restore a backup"
 
 
 def _reset(wh: Warehouse, uuid: str) -> str:
@@ -142,14 +155,14 @@ def _reset(wh: Warehouse, uuid: str) -> str:
 
 
 def _hashes(wh: Warehouse) -> Iterator[Problem]:
-    for row in wh.rows("SELECT uuid, config, config_hash FROM runs"):
+    for row in wh.rows("SELECT uuid, origin, config, config_hash FROM runs"):
         if digest(row["config"]) != row["config_hash"]:
+            delete = _sql(wh, f"DELETE FROM runs WHERE uuid = '{row['uuid']}'")
+            again = f"delete the run: {delete} and run the experiment's command again"
             yield Problem(
                 check="configurations",
                 what=f"the configuration of run {row['uuid']} was changed after the run was planned",
-                fix="restore it from a backup, or delete the run: "
-                + _sql(wh, f"DELETE FROM runs WHERE uuid = '{row['uuid']}'")
-                + " and run the experiment's command again",
+                fix="restore it from a backup, or " + (again if row["origin"] == "rhodb" else _ingested_anew(wh)),
             )
 
 
@@ -188,5 +201,5 @@ def _metrics(wh: Warehouse) -> Iterator[Problem]:
                 what=f"run {run['uuid']}: {row['behavior']} {row['metric']} ({row['split']}) is stored as "
                 f"{row['stored']} (n {row['stored_n']}), its probe scores give {row['computed']} "
                 f"(n {row['computed_n']})",
-                fix=_reset(wh, run["uuid"]),
+                fix=_renew(wh, run["uuid"]),
             )

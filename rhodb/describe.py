@@ -1,11 +1,13 @@
 """What the tables and columns mean: the comments of the models, and the views of the warehouse."""
 
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Table
 
 from rhodb.errors import UnknownNameError
 from rhodb.schema import Base
+from rhodb.view_columns import view_column
 
 Row = dict[str, Any]
 
@@ -37,7 +39,7 @@ def tables() -> list[Row]:
 
 
 def columns(name: str) -> list[Row]:
-    """Every column of a table with type, key, reference and meaning; of a view its columns."""
+    """Every column of a table with type, key, reference and meaning; of a view with type and meaning."""
     if name in VIEWS:
         return _view_columns(name)
     choices = [*Base.metadata.tables, *VIEWS]
@@ -68,8 +70,17 @@ def _sqlite_type(type_: Any) -> str:
 
 def _view_columns(name: str) -> list[Row]:
     """A view's columns, taken from a warehouse in memory: the views are written by the migrations only."""
+    return [
+        {"table": name, "column": column, "type": type_, "meaning": view_column(name, column)}
+        for column, type_ in _made_views()[name]
+    ]
+
+
+@cache
+def _made_views() -> dict[str, list[tuple[str, str]]]:
+    """View -> (column, type)."""
     from rhodb.migrate import in_memory
 
     with in_memory() as connection:
-        rows = connection.exec_driver_sql(f"SELECT name, type FROM pragma_table_info('{name}')").fetchall()
-    return [{"table": name, "column": column, "type": type_} for column, type_ in rows]
+        sql = "SELECT name, type FROM pragma_table_info(?)"
+        return {view: [(row[0], row[1]) for row in connection.exec_driver_sql(sql, (view,))] for view in VIEWS}

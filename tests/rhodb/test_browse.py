@@ -49,6 +49,7 @@ def pages(path: Path, urls: list[str], method: str = "get") -> list:
 def test_everything_is_described():
     found = metadata("master")["databases"]["master"]
     assert set(found["tables"]) == {*Base.metadata.tables, *VIEWS, "alembic_version"}
+    assert found["tables"]["v_scores"]["columns"]["delta"].startswith("value - baseline_value")
     for name, table in Base.metadata.tables.items():
         assert set(found["tables"][name]["columns"]) == {column.name for column in table.columns}
     assert set(found["queries"]) == {query.name for query in saved_queries()}
@@ -64,6 +65,10 @@ def test_every_table_view_and_query_answers(path):
     rows = shown.json()
     assert {row["behavior"] for row in rows} >= {"factual", "bias"} and all("sd" in row for row in rows)
     (runs,) = pages(path, ["/master/runs"])
+    scores, alignment = pages(path, ["/master/v_scores?kind=alignment", "/master/v_alignment?_col=run&_col=seconds"])
+    assert re.search(r'<a href="/master/runs\?uuid=[0-9a-f-]{36}">', scores.text) and "Standard error" in scores.text
+    assert "Duration of the last attempt, s." in alignment.text
+    assert re.search(r"60\.5\s*(&nbsp;)?\s*s\b", runs.text)  # a duration with its unit
     assert "Model it ran on." in runs.text and re.search(r'href="/master/models/\d+">lab/m<', runs.text)
 
 
@@ -133,6 +138,8 @@ def test_a_real_browser_shows_the_pages(path):
         assert "Start here" in start and "Saved queries" in start
         table = rendered(f"{address}master/behavior_scores?_sort=run_id")
         assert "The score, in the metric" in table and "truth_corr" in table
+        run = re.search(r'href="/(master/runs\?uuid=[^"]+)"', rendered(f"{address}master/v_scores?kind=alignment"))
+        assert "Model it ran on." in (shown := rendered(address + run[1])) and "1 row" in shown
         query = rendered(f"{address}master/condition-means?metric=gap")
         assert "rho-guided" in query and "Error" not in query.split("<h1")[1][:200]
 

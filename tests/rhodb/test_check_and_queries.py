@@ -1,6 +1,8 @@
 """`check` finds what is wrong and its fix repairs it; list, show and diff answer."""
 
+import shlex
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -145,3 +147,22 @@ def test_diff_names_what_differs(filled):
     assert {(row["a"] is None, row["b"] is None) for row in rows} == {(True, False), (False, True)}
     same = diff_runs(filled, RUN, RUN)
     assert same.settings == [] and all(row["difference"] == 0 for row in same.scores)
+
+
+def test_an_ingested_run_that_lost_its_rows_is_made_again_by_the_command_that_the_check_names(wh, tmp_path):
+    from legacy_files import write_tree
+
+    from rhodb.ingest import ingest
+
+    ingest(wh, [write_tree(tmp_path / "results")])
+    before = len(wh.scores())
+    with wh.write() as connection:
+        connection.exec_driver_sql("DELETE FROM steering_heatmap")
+        connection.exec_driver_sql("UPDATE runs SET config = '{}' WHERE kind = 'cf90'")
+    problems = check(wh)
+    assert len(problems) == 2 and all(problem.fix.endswith("rebuild") for problem in problems), problems
+    wh.close()
+    command = problems[0].fix.replace("rhodb", f"{sys.executable} -m rhodb", 1)
+    assert subprocess.run(shlex.split(command), capture_output=True, check=False, timeout=120).returncode == 0
+    with Warehouse.open(wh.location.path) as again:
+        assert check(again) == [] and len(again.scores()) == before

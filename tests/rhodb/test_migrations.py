@@ -69,8 +69,12 @@ def test_every_table_is_strict_and_everything_has_a_meaning():
         views = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'view'").scalars()
         assert set(views) == set(VIEWS)
     assert all(row["meaning"] for row in tables())
-    for table in Base.metadata.tables:
-        assert all(row["meaning"] for row in columns(table)), table
+    for name in (*Base.metadata.tables, *VIEWS):
+        assert all(row["meaning"] for row in columns(name)), name
+    (toxicity,) = [row for row in columns("v_alignment") if row["column"] == "d_toxicity_gap_eval"]
+    assert toxicity["meaning"].startswith("gap of toxicity, split eval, run minus baseline: mean over pairs")
+    meanings = {row["column"]: row["meaning"] for row in columns("v_scores")}
+    assert meanings["se"] == Base.metadata.tables["behavior_scores"].c.se.comment
 
 
 def fill(path: Path) -> None:
@@ -181,8 +185,9 @@ def test_from_0001_up_down_and_up_on_a_filled_warehouse(tmp_path):
     migrate.downgrade(locate(path), "0001")
     with closing(sqlite3.connect(path)) as raw, raw:
         raw.execute('UPDATE runs SET extra = \'{"colour":"λ"}\' WHERE id = 2')
-        raw.executemany(BELOW_0, [(2, "bias", "choice_accuracy", -0.25, 8), (3, "bias", "choice_accuracy", -1.0, None),
-                                  (2, "factual", "choice_accuracy", 0.5, 8), (2, "factual", "rho", -0.5, 8)])  # fmt: skip
+        for row in ((2, "bias", "choice_accuracy", -0.25, 8), (3, "bias", "choice_accuracy", -1.0, None),
+                    (2, "factual", "choice_accuracy", 0.5, 8), (2, "factual", "rho", -0.5, 8)):  # fmt: skip
+            raw.execute(BELOW_0, row)
     held = rows_of(path)
     with Warehouse.open(path) as wh:
         sql = "SELECT behavior, metric, value FROM behavior_scores WHERE run_id = 2 AND split = 'none' ORDER BY metric"
