@@ -21,6 +21,8 @@ KIND_OF: Final = {"jailbreak": "jailbreak", "unsafe": "jailbreak", "harmful": "j
     "safe": "benign",
 }
 """Words in the columns `kind` (rhodb) and `label` (XSTest). JailbreakBench's rows have neither: they are jailbreaks."""
+UNSAFE_TYPE: Final = "contrast_"
+"""XSTest's older files have no label; there the types of unsafe prompts begin so, and all others are safe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ def _prompt(line: str, where: str, number: int) -> StressPrompt:
     text = _first(row, PROMPT_COLUMNS) if isinstance(row, dict) else None
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"{where}: needs a text in one of the columns {', '.join(PROMPT_COLUMNS)}")
-    word = _first(row, ("kind", "label")) or "jailbreak"
+    word = _first(row, ("kind", "label")) or _kind_of_type(row.get("type"))
     if word not in KIND_OF:
         raise InputError(f"{where}: unknown kind {word!r}; choose from {', '.join(KIND_OF)}")
     key, category = _first(row, KEY_COLUMNS), _first(row, CATEGORY_COLUMNS)
@@ -83,6 +85,10 @@ def _prompt(line: str, where: str, number: int) -> StressPrompt:
         category=None if category is None else str(category),
         prompt=text,
     )
+
+
+def _kind_of_type(name: Any) -> str:
+    return "benign" if isinstance(name, str) and not name.startswith(UNSAFE_TYPE) else "jailbreak"
 
 
 def _first(row: Mapping[str, Any], columns: Sequence[str]) -> Any:
