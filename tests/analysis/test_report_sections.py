@@ -1,0 +1,170 @@
+"""Parts of a report that compute something of their own: paired stress tests, trends by setting, command lines."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.report.addresses import Book
+from analysis.report.context import Context, ReportOptions
+from analysis.report.document import Commands, Number, Table
+from analysis.report.sections.overview import reproducibility
+from analysis.report.sections.questions import QUESTIONS, questions
+from analysis.report.sections.stress import _signs, stress
+from analysis.report.sections.trends import setting_trends
+from rhodb.records import (
+    ModelRecord,
+    Outcome,
+    Provenance,
+    RunIdentity,
+    StressResponseRow,
+    StressRow,
+    digest,
+)  # fmt: skip
+from rhodb.warehouse import Warehouse
+
+
+def context(wh: Warehouse, **options: Any) -> Context:
+    return Context(wh=wh, options=ReportOptions(**options), book=Book(wh))
+
+
+def answers(condition: str, seed: int, refused: list[bool]) -> Outcome:
+    """A stress test of eight jailbreaks of two categories."""
+    from rhodb.store import run_uuid
+
+    identity = RunIdentity(
+        kind="stress", model_key="tiny", model_fingerprint=digest("tiny"), seed=seed, config={"condition": condition}
+    )
+    rows = [
+        StressResponseRow(
+            prompt_key=f"p{i}", kind="jailbreak", category="fictional" if i < 4 else "authority", prompt="?",
+            response=".", refused=no, judge="rules-1",
+        )
+        for i, no in enumerate(refused)
+    ]  # fmt: skip
+    summary = StressRow(
+        condition=condition, training_run=None, n_jailbreak=len(refused), jailbreak_refused=sum(refused), n_benign=None,
+        benign_refused=None, judge="rules-1",
+    )  # fmt: skip
+    return Outcome(
+        uuid=run_uuid(identity), identity=identity, attempt=1, seconds=1.0, baseline=None, scores=(),
+        model=ModelRecord(key="tiny", source="made", revision=None, fingerprint=digest("tiny"), architecture="llama",
+                          n_layers=2, n_parameters=1000, quantization=None),
+        started_at="2026-01-01T00:00:00+00:00", finished_at="2026-01-01T00:01:00+00:00",
+        provenance=Provenance(host="here", pid=1, device="cpu", platform="Linux", python="3.11", git_commit=None,
+                              git_dirty=None, versions={}, blas="none"),
+        family_rows=(summary, *rows),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def stressed(tmp_path: Path) -> Path:
+    """Untouched: refuses none of eight; contrastive-only: seven in seed 1, six in seed 2."""
+    from rhodb.store import insert_outcome
+
+    path = tmp_path / "m.db"
+    with Warehouse.open(path) as wh:
+        for outcome in (
+            answers("baseline", 0, [False] * 8),
+            answers("contrastive-only", 1, [True] * 7 + [False]),
+            answers("contrastive-only", 2, [True] * 6 + [False] * 2),
+        ):
+            insert_outcome(wh, outcome, {})
+    return path
+
+
+def tables(section: Any) -> dict[str, Table]:
+    return {part.key: part for part in section.parts if isinstance(part, Table)}
+
+
+def test_paired_test_counts_prompts_not_answers(stressed: Path):
+    with Warehouse.open(stressed, read_only=True, create=False) as wh:
+        found = tables(stress(context(wh)))
+    (row,) = found["paired"].rows
+    at = {column.key: cell for column, cell in zip(found["paired"].columns, row.cells, strict=True)}
+    assert (at["prompts"].value, at["more"].value, at["less"].value) == (8, 7, 0)
+    assert at["p"].value == pytest.approx(2 / 2**7), "sign test on seven prompts, though there are thirteen refusals"
+    assert row.verdict == "supported"
+
+
+def test_categories_are_counted_over_seeds(stressed: Path):
+    with Warehouse.open(stressed, read_only=True, create=False) as wh:
+        table = tables(stress(context(wh)))["categories"]
+    rows = {row.cells[2]: row.cells for row in table.rows}
+    assert [cell.text.split(",")[0] for cell in rows["fictional"][3:] if isinstance(cell, Number)] == ["0/4", "8/8"]
+    assert [cell.text.split(",")[0] for cell in rows["authority"][3:] if isinstance(cell, Number)] == ["0/4", "5/8"]
+
+
+def test_conditions_that_share_no_prompt_are_not_paired():
+    assert _signs({(1, "a"): 1}, {(2, "a"): 0}, shared_seed=False) is None
+    assert _signs({(0, "a"): 1}, {(2, "a"): 0}, shared_seed=True) == (0, 1, 1)
+    assert _signs({(1, "a"): 1, (2, "a"): 0}, {(1, "a"): 0, (2, "a"): 1}, shared_seed=False) == (0, 0, 1)
+
+
+def test_every_question_is_answered_or_says_what_to_run(stressed: Path):
+    with Warehouse.open(stressed, read_only=True, create=False) as wh:
+        (table,) = questions(context(wh)).parts
+    assert isinstance(table, Table)
+    heads = [row for row in table.rows if row.cells[0]]
+    assert [row.key for row in heads] == [question.key for question in QUESTIONS]
+    texts = {row.key: row.cells[3] if isinstance(row.cells[3], str) else row.cells[3].text for row in heads}
+    for row in heads:
+        assert row.cells[2] in ("answered", "not answered")
+        if row.cells[2] == "not answered":
+            assert "rhodb run" in texts[row.key], row.key
+    assert texts["fiction"].startswith("tiny, baseline: 0 of 4 fictional prompts refused")
+
+
+@pytest.fixture
+def durations(tmp_path: Path, make_arm: Any, fill_warehouse: Any) -> Path:
+    """Factual rises with the epochs, bias does not."""
+    runs = [
+        run
+        for epochs, shift in ((1.0, 0.0), (2.0, 1.0), (3.0, 2.0))
+        for run in make_arm(
+            "rho-guided", {"factual": [shift + 0.01 * i for i in range(4)], "bias": [0.3, 0.1, 0.2, 0.15]},
+            seeds=(1, 2, 3, 4), settings={"epochs": epochs},
+        )
+    ]  # fmt: skip
+    fill_warehouse(tmp_path / "m.db", runs)
+    return tmp_path / "m.db"
+
+
+def test_trend_by_a_setting_is_tested_within_strata(durations: Path):
+    with Warehouse.open(durations, read_only=True, create=False) as wh:
+        ctx = context(wh)
+        told = {cell.text.split(" of ")[1].split()[0]: cell for cell in setting_trends(ctx, "epochs", "passes")}  # type: ignore[union-attr]
+        assert told["factual"].text.startswith("Supported: ")  # type: ignore[union-attr]
+        assert "1: -0.085 (n 4), 2: 0.915 (n 4), 3: 1.91 (n 4)" in told["factual"].text  # type: ignore[union-attr]
+        assert told["bias"].text.startswith("Not supported: ")  # type: ignore[union-attr]
+        assert ctx.book.addresses()[told["factual"].address].run_count == 12  # type: ignore[union-attr]
+        assert setting_trends(ctx, "refusal_share", "share") == ()
+
+
+@pytest.mark.parametrize(
+    ("runner", "options"),
+    [
+        ("ablation", ("--conditions", "sft-only,contrastive-only", "--seeds", "1,2", "--rho-weight", "0.3")),
+        ("margin-sweep", ("--margins", "0,0.2", "--rho-weights", "0.3", "--seeds", "1")),
+    ],
+)
+def test_commands_of_a_report_find_the_runs_that_they_made(
+    rhodb: Any, tiny_ablation: list[str], tmp_path: Path, runner: str, options: tuple[str, ...]
+):
+    arguments = [runner if word == "ablation" else word for word in tiny_ablation]
+    db = tmp_path / "m.db"
+    made = rhodb(*arguments, *options, "--db", db)
+    assert made.returncode == 0, made.stderr
+    with Warehouse.open(db, read_only=True, create=False) as wh:
+        commands = next(part for part in reproducibility(context(wh)).parts if isinstance(part, Commands))
+        count = wh.rows("SELECT count(*) AS n FROM runs")[0]["n"]
+    (line,) = commands.lines
+    # Probe folders are known by their fingerprint alone.
+    probes = tiny_ablation[tiny_ablation.index("--probes") + 1]
+    plan = rhodb(*shlex.split(line)[1:], "--probes", probes, "--db", db, "--dry-run", "--json")
+    assert plan.returncode == 0, plan.stderr
+    cells = json.loads(plan.stdout)
+    states = [cell["state"] for cell in (cells if isinstance(cells, list) else cells["cells"])]
+    assert states == ["done"] * count
