@@ -16,7 +16,7 @@ from rhodb.check import check
 from rhodb.errors import DatabaseError, InputError
 from rhodb.ingest import ingest
 from rhodb.location import locate
-from rhodb.queries import saved_queries
+from rhodb.queries import saved, saved_queries
 from rhodb.query import diff_runs, list_runs, show_run
 from rhodb.revision import HEAD
 from rhodb.store import insert_outcome, run_uuid
@@ -46,6 +46,11 @@ def test_models_and_migrations_agree_and_go_down_and_up(databases):  # noqa: F81
             options = {"compare_type": True, "include_object": lambda o, name, *_: not str(name).startswith("v_")}
             assert compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata) == []
         insert_outcome(opened, outcome(identity(1)), {})
+        held = opened.rows("SELECT * FROM behavior_scores")
+    migrate.downgrade(locate(url), "0001")
+    migrate.upgrade(locate(url))
+    with Warehouse.open(url) as opened:
+        assert opened.rows("SELECT * FROM behavior_scores") == held
     migrate.downgrade(locate(url), "base")
     with Warehouse.open(url) as opened:
         assert opened.rows("SELECT * FROM runs") == []
@@ -136,11 +141,13 @@ def test_ad_hoc_sql_reads_only_and_explains(wh):
         ask(place, "SELECT pg_sleep(5)", timeout_s=0.2)
 
 
-def test_saved_queries_run_where_they_need_nothing_of_sqlite(wh, tmp_path):
+def test_every_saved_query_runs_on_the_server_too(wh, tmp_path):
     ingest(wh, [write_tree(tmp_path / "results")])
     for query in saved_queries():
-        if "stddev(" in query.sql or not query.defaults:
-            ask(wh.location, query.sql, query.defaults)
+        numbers = {name: int(value) if value.isdigit() else value for name, value in query.defaults.items()}
+        answer = ask(wh.location, query.sql, {"run": "x"} | numbers)
+        assert answer.columns, query.name
+    assert ask(wh.location, saved("condition-means").sql, saved("condition-means").defaults).rows
 
 
 def test_merge_and_export_between_file_and_server(wh, tmp_path, databases):  # noqa: F811
