@@ -8,7 +8,7 @@ from analysis.anomalies.base import Data, Detector, about, named, without
 from analysis.design import Declared
 from analysis.looks import Look, group, interval_text, leaving_out, metric_unit
 from analysis.panel import Sheet
-from analysis.stats.intervals import sd_ratio_interval
+from analysis.stats.intervals import paired_sd_ratio_interval, sd_ratio_interval
 from analysis.stats.results import Array, Estimate, Test, no_estimate, no_test
 from analysis.stats.spread import brown_forsythe, each_against_rest
 from analysis.study import StudyOptions
@@ -52,7 +52,8 @@ class VarianceCompression(Detector):
     ) -> Look:
         sds = {b: float(values.std(ddof=1)) for b, (values, _, _) in samples.items()}
         least, most = min(sds, key=sds.__getitem__), max(sds, key=sds.__getitem__)
-        ratio = sd_ratio(samples[most][0], samples[least][0], options.level, rng)
+        paired = samples[most][1] == samples[least][1]
+        ratio = sd_ratio(samples[most][0], samples[least][0], options.level, rng, same_seeds=paired)
         return Look(
             detector=self.name,
             about=about(sheet, f"{least} / {most}"),
@@ -125,16 +126,21 @@ def one_against_rest(samples: list[Array]) -> Test:
     return replace(least, p=min(1.0, len(samples) * (least.p or 0.0)), method=f"{least.method}, one against the rest")
 
 
-def sd_ratio(a: Array, b: Array, level: float, rng: np.random.Generator) -> Estimate:
-    """SD(b) / SD(a) over the same seeds: F interval for few, percentile bootstrap of seeds for many values."""
+def sd_ratio(a: Array, b: Array, level: float, rng: np.random.Generator, *, same_seeds: bool) -> Estimate:
+    """SD(b) / SD(a): exact intervals for few values, percentile bootstrap of seeds for many.
+
+    Behaviors of the same runs are paired: their correlation narrows the interval, and seeds are resampled as a whole.
+    """
     if min(len(a), len(b)) < BOOTSTRAP_FROM:
-        return sd_ratio_interval(a, b, level=level)
-    spreads = [sample[rng.integers(0, len(sample), size=(DRAWS, len(sample)))].std(axis=1, ddof=1) for sample in (a, b)]
+        return (paired_sd_ratio_interval if same_seeds else sd_ratio_interval)(a, b, level=level)
+    first = rng.integers(0, len(a), size=(DRAWS, len(a)))
+    second = first if same_seeds else rng.integers(0, len(b), size=(DRAWS, len(b)))
+    spreads = [sample[chosen].std(axis=1, ddof=1) for sample, chosen in ((a, first), (b, second))]
     if not spreads[0].all() or a.std() == 0:
         return no_estimate("degenerate", "bootstrap of the ratio of SDs", len(a) + len(b), level=level)
     ratios = spreads[1] / spreads[0]
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(
         value=float(b.std(ddof=1) / a.std(ddof=1)), low=float(low), high=float(high), n=len(a) + len(b),
-        method=f"ratio of SDs, percentile bootstrap ({DRAWS} draws)", level=level,
+        method=f"ratio of SDs, percentile bootstrap of seeds ({DRAWS} draws)", level=level,
     )  # fmt: skip

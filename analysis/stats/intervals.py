@@ -15,6 +15,7 @@ from analysis.stats.results import Array, Estimate, Test, as_sample, is_constant
 MEAN_METHOD = "Student t interval"
 SD_METHOD = "chi-square interval of a standard deviation (normal data)"
 WELCH_METHOD = "Welch difference of means, Satterthwaite degrees of freedom"
+PAIRED_SD_RATIO_METHOD = "Pitman-Morgan interval of a ratio of standard deviations over the same seeds (normal data)"
 SD_RATIO_METHOD = "F interval of a ratio of standard deviations (normal data)"
 
 
@@ -60,6 +61,28 @@ def sd_ratio_interval(a: npt.ArrayLike, b: npt.ArrayLike, *, level: float = 0.95
     low = ratio / math.sqrt(float(special.fdtri(df_b, df_a, 1 - tail)))
     high = ratio / math.sqrt(float(special.fdtri(df_b, df_a, tail)))
     return Estimate(value=ratio, low=low, high=high, n=n, method=SD_RATIO_METHOD, level=level)
+
+
+def paired_sd_ratio_interval(a: npt.ArrayLike, b: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
+    """SD(b) / SD(a) of two measurements of the same units, whatever their correlation (Pitman 1939, Morgan 1939).
+
+    The ratios w at which a/w + b and a/w - b are not shown to correlate: exact for bivariate normal data.
+    """
+    first, second = as_sample(a), as_sample(b)
+    n = first.size
+    if n != second.size:
+        raise ValueError(f"paired samples need equal lengths, got {n} and {second.size}")
+    if n < 3:
+        return no_estimate("not enough data", PAIRED_SD_RATIO_METHOD, n, level=level)
+    if is_constant(first) or is_constant(second):
+        return no_estimate("degenerate", PAIRED_SD_RATIO_METHOD, n, level=level)
+    ratio = float(second.std(ddof=1) / first.std(ddof=1))
+    r = float(np.corrcoef(first, second)[0, 1])
+    k = 1 + 2 * t_quantile(n - 2, level) ** 2 * max(0.0, 1 - r * r) / (n - 2)
+    reach = math.sqrt(k + math.sqrt(k * k - 1))
+    return Estimate(
+        value=ratio, low=ratio / reach, high=ratio * reach, n=n, method=PAIRED_SD_RATIO_METHOD, level=level
+    )  # fmt: skip
 
 
 def welch_difference(a: npt.ArrayLike, b: npt.ArrayLike, *, level: float = 0.95) -> Estimate:

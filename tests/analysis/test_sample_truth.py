@@ -223,7 +223,7 @@ def test_pooling_over_gamma_is_named(frames: dict[str, pd.DataFrame], truth: dic
     assert any(share == pytest.approx(expected, abs=1e-9) for share in shares)
     assert {f.verdict for f in of(quality, "pooled strata")} == {"artefact"}
     checks = {f.about["detector"] for f in quality.findings}
-    assert checks >= {"range", "contradiction", "survivorship", "seeds"}
+    assert checks >= {"contradiction", "survivorship", "seeds"}
 
 
 def test_rising_doses_are_supported(frames: dict[str, pd.DataFrame], truth: dict[str, Any]) -> None:
