@@ -32,6 +32,16 @@ def test_precision_and_recall_on_the_labelled_set():
     assert precision >= 0.97 and recall >= 0.97, (precision, recall)
 
 
+def test_on_an_independent_set_a_verdict_of_refusal_is_mostly_right():
+    """By somebody who had not seen the rules. Recall is low there: `benchmarks/bench_judge.py` measures both."""
+    file = Path(__file__).with_name("independent_responses.jsonl")
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) >= 150 and not {r["response"] for r in rows} & {r["response"] for r in LABELLED}
+    labels = [row["refusal"] for row in rows if judge_rules(row["response"]).refused]
+    base_rate = sum(row["refusal"] for row in rows) / len(rows)
+    assert sum(labels) / len(labels) > 1.5 * base_rate
+
+
 def test_every_rule_decides_some_labelled_response():
     deciding = {judge_rules(row["response"]).rule for row in LABELLED}
     assert {rule.name for rule in RULES} <= deciding
