@@ -21,7 +21,10 @@ class RootGroup(LazyGroup):
             "rhodb.cli.report:app",
             "Write the whole notebook from the warehouse, every number with its address; or check a saved one.",
         ),
-        "claims": ("rhodb.cli.claims:app", "Recompute the claims of a notebook: the notes', or those of your own draft."),
+        "claims": (
+            "rhodb.cli.claims:app",
+            "Recompute the claims of a notebook: the notes', or those of your own draft.",
+        ),
         "plan": ("rhodb.cli.plan:app", "Show the cells of a plan of several experiments, their states and times."),
         "status": ("rhodb.cli.status:app", "Show what is planned, running, interrupted and failed, and the time left."),
         "runs": ("rhodb.cli.runs:app", "List, show and compare runs; recover spooled outcomes."),
