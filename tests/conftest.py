@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+# Workers share the cores, where threads of OpenBLAS would spin against each other. It reads this when it is loaded.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import runners.backend  # noqa: F401  puts OpenBLAS in place before any test imports MLX
 
 ROOT = Path(__file__).parents[1]
