@@ -128,8 +128,11 @@ def _address(key: str, address: Address) -> str:
     if address.command:
         parts.append(f"`{address.command}`")
     if address.run_count:
+        # A run that the condition on the rows names is not named again; eight characters find the others.
+        others = [run[:8] for run in address.runs if run not in address.narrow]
         more = ", ..." if address.run_count > len(address.runs) else ""
-        parts.append(f"{address.run_count} runs: {', '.join(address.runs)}{more}")
+        named = f": {', '.join(others)}{more}" if others else ""
+        parts.append(f"{address.run_count} run{'' if address.run_count == 1 else 's'}{named}")
     if address.configs:
         parts.append("configurations: " + ", ".join(config[:12] for config in address.configs))
     parts += [f"versions: {', '.join(address.versions)}"] if address.versions else []
