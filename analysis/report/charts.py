@@ -28,6 +28,8 @@ POSITION: Final = "_i"
 HEIGHT: Final = {"dose": 240, "line": 240, "points": 260, "bars": 240}
 """Pixels of a panel; forests, heat maps and horizontal bars grow with their rows (`STEP`)."""
 STEP: Final = 22
+CELL: Final = 44
+"""Pixels that the value of a cell of a heat map needs."""
 WRITTEN_CELLS: Final = 400
 """Most cells of a heat map that also carry their value as text."""
 INK, SOFT, LINE, PAPER = "var(--ink)", "var(--ink-2)", "var(--grid)", "var(--paper)"
@@ -99,6 +101,8 @@ class _Drawing:
         kind = self.chart.kind
         if kind != "heatmap" and not self.sideways:
             return {"height": HEIGHT[kind]}
+        if kind == "heatmap":  # on its own; the page sets a width
+            return {"width": {"step": CELL}, "height": {"step": STEP}}
         # With several series to a row Vega-Lite counts the step for each of them.
         return {"height": {"step": STEP if not self.grouped() else 0.6 * STEP}}
 
@@ -211,7 +215,8 @@ class _Drawing:
             dark = f"abs(datum[{encodings['value']!r}]) > {0.62 * largest!r}"
             ink = {"condition": {"test": dark, "value": "#FFFFFF"}, "value": "#1A1A1A"}
             nothing = {"test": f"abs(datum[{encodings['value']!r}]) < {1e-6 * largest!r}", "value": "0"}
-            text = alt.Text(field=encodings["value"], type="quantitative", format=".2~g", condition=nothing)
+            narrow = {"test": f"bandwidth('x') < {0.9 * CELL}", "value": ""}
+            text = alt.Text(field=encodings["value"], type="quantitative", format=".2~g", condition=[narrow, nothing])
             written = alt.Chart().mark_text(fontSize=10, clip=True)
             drawn.append(written.encode(**placed, text=text, color=ink, tooltip=self.tooltip()))
         return drawn
