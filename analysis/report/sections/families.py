@@ -212,6 +212,16 @@ def _score(row: Mapping[str, Any] | None, address: str) -> Cell:
     return Number(value=row["value"], text=text, address=address)
 
 
+def _apart(found: Means, rows: Sequence[Mapping[str, Any]], *, placed: set[str]) -> list[str]:
+    """Axes and settings that vary among rows drawn at one place: each value gets a panel, none lies over another."""
+    axes = [name for name in (*found.family.axes, *found.labels, "model") if name not in placed]
+    return [name for name in axes if len({row.get(name) for row in rows}) > 1]
+
+
+def _shown(family: Family, axis: str, value: Any) -> str:
+    return f"{_title(family, axis)} {'unknown' if value is None else value}"
+
+
 def chart(
     ctx: Context,
     found: Means,
@@ -232,13 +242,24 @@ def chart(
     chosen = [r for r in usable if r["split"] == split and (metric is None or r["metric"] == metric)]
     if len({r[x] for r in chosen}) < 2:
         return None
+    apart = _apart(found, chosen, placed={x, y or "behavior", facet or "model"})
+    if kind != "heatmap":  # a panel with one value of x shows no course
+        panels = [tuple(r[name] for name in (*apart, facet or "model")) for r in chosen]
+        several = {
+            panel for panel in panels if len({r[x] for r, p in zip(chosen, panels, strict=True) if p == panel}) > 1
+        }
+        chosen = [r for r, panel in zip(chosen, panels, strict=True) if panel in several]
+        apart = _apart(found, chosen, placed={x, y or "behavior", facet or "model"})
     rows: list[dict[str, Scalar]] = []
     for r in chosen:
         value = r["delta"] if r["delta"] is not None else r["value"]
         row: dict[str, Scalar] = {name: r[name] for name in (x, "model", "behavior", "metric", "split")}
         row |= {name: r[name] for name in (y, facet) if name}
+        if apart:
+            told_apart = (_shown(found.family, name, r[name]) for name in apart)
+            row["stratum"] = ", ".join([str(r[facet or "model"]), *told_apart])
         rows.append(row | {"delta" if r["delta"] is not None else "value": value, "shown": value, "sd": r["sd"]})
-    encodings = {"x": x, "y": y or "shown", "facet": facet or "model"}
+    encodings = {"x": x, "y": y or "shown", "facet": "stratum" if apart else facet or "model"}
     encodings |= {"value": "shown"} if kind == "heatmap" else {"colour": "behavior"}
     named = {"shown": "change Δ" if all(r["delta"] is not None for r in chosen) else "Δ, or score without a baseline"}
     family = found.family

@@ -167,7 +167,7 @@ def mixture(ctx: Context) -> Section:
 
 def duration(ctx: Context) -> Section:
     """Runs of several durations, and scores on the way."""
-    found = means(ctx, FAMILIES["alignment"], metrics=ctx.options.metrics)
+    found = _with_settings(ctx, means(ctx, FAMILIES["alignment"], metrics=ctx.options.metrics), ("refusal_share",))
     epochs = {row["epochs"] for row in found.rows} - {None}
     parts: list[Part] = []
     if len(epochs) > 1:
