@@ -11,7 +11,7 @@ from analysis.design import Declared, Gate
 from analysis.experiments import by_experiment
 from analysis.findings import Estimate, Evidence, Finding, Group, Result, Robustness, Test, correct
 from analysis.query import Conditions, Query, read_sql
-from analysis.stats.effect_size import hedges_g
+from analysis.stats.effect_size import hedges_g_each
 from analysis.stats.intervals import welch_leaving_out, welch_test
 from analysis.stats.permutation import two_sample_test
 from analysis.strata import Cell, Look, Stratum, comparable_pairs, gate, is_missing, labels, records
@@ -31,18 +31,29 @@ REFERENCE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Two cells side by side, before the tests of the whole call are corrected together."""
+class Pairing:
+    """Two cells side by side."""
 
     about: Mapping[str, str]
     groups: tuple[Group, Group]
     runs: tuple[str, ...]
-    welch: Test
-    standardised: Estimate
-    exact: Test
     conflict: str | None
     """Why the design gate refuses the comparison; nothing is then computed."""
     notes: tuple[str, ...]
+
+    @property
+    def sides(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The values to compare. A refused comparison computes nothing, and so does not count as a look."""
+        return ((), ()) if self.conflict else (self.groups[0].values, self.groups[1].values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Pairing):
+    """With its tests, before those of the whole call are corrected together."""
+
+    welch: Test
+    standardised: Estimate
+    exact: Test
 
 
 class Effects(Study):
@@ -140,38 +151,32 @@ def _comparisons(
             names[plan[0][0]],
         )
     )
+    pairings = [_pairing(pair, look, [(names[s], strata[s][look]) for s in pair], held) for pair, look in planned]
+    standardised = hedges_g_each([pairing.sides for pairing in pairings], level=options.level)
     return [
-        _compare(pair, look, [(names[s], strata[s][look]) for s in pair], held, level=options.level, rng=rng)
-        for pair, look in planned
+        Comparison(
+            **vars(pairing),
+            welch=welch_test(*pairing.sides, level=options.level),
+            standardised=g,
+            exact=two_sample_test(*pairing.sides, rng),
+        )
+        for pairing, g in zip(pairings, standardised, strict=True)
     ]
 
 
-def _compare(
-    pair: tuple[Stratum, Stratum],
-    look: Look,
-    cells: Sequence[tuple[str, Cell]],
-    held: Gate,
-    *,
-    level: float,
-    rng: np.random.Generator,
-) -> Comparison:
+def _pairing(pair: tuple[Stratum, Stratum], look: Look, cells: Sequence[tuple[str, Cell]], held: Gate) -> Pairing:
     rows = [row for _, cell in cells for row in cell.rows.values()]
     conflict = _conflict(cells) or held.refusal(DESIGN, [row["run"] for row in rows], look[:1])
     quantity = "value" if any(is_missing(row["delta"]) for row in rows) else "delta"
     a, b = (_group(cell, name, quantity) for name, cell in cells)
-    # A refused comparison computes nothing, and so does not count as a look.
-    sides = ((), ()) if conflict else (a.values, b.values)
     one_sided = pair[0].one_sided(pair[1])
-    return Comparison(
+    return Pairing(
         about={
             "model": pair[0].model, "behavior": look[0], "metric": look[1], "split": look[2],
             "quantity": quantity, "a": a.label, "b": b.label,
         },
         groups=(a, b),
         runs=tuple(row["run"] for row in rows),
-        welch=welch_test(*sides, level=level),
-        standardised=hedges_g(*sides, level=level),
-        exact=two_sample_test(*sides, rng),
         conflict=conflict,
         notes=(f"settings that apply to one side only: {', '.join(one_sided)}",) if one_sided else (),
     )  # fmt: skip

@@ -7,7 +7,7 @@ configuration that differ only in condition, λ and γ. What breaks a design is 
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from analysis.admission import NATS
 from analysis.design import UNDECLARED, seed_meaning
 from analysis.experiments import grouped
 from analysis.stats.results import Array
-from analysis.strata import ARM_KEYS, SEED_KEYS, Arm, is_missing, settings_of
+from analysis.strata import ARM_KEYS, SEED_KEYS, Arm, is_missing, settings_of, short_setting
 from rhodb.vocabulary import BEHAVIORS
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class Sheet:
     settings: tuple[tuple[str, str], ...]
     experiment: str
     """Experiments that the runs stem from, where they had to be told apart; else empty."""
+    apart: str = ""
+    """Settings in which it differs from other sheets of the same condition, λ and γ; empty where there are none."""
     metric: str
     split: str
     quantity: str
@@ -56,6 +58,7 @@ class Sheet:
             parts.append(f"λ={arm.rho_weight:g}")
         if arm.rho_weight:
             parts.append("γ=unknown" if arm.margin is None else f"γ={arm.margin:g}")
+        parts += [self.apart] if self.apart else []
         return " ".join([*parts, *([f"({self.experiment})"] if self.experiment else [])])
 
     @property
@@ -167,9 +170,26 @@ def panels(frame: "pd.DataFrame") -> Panel:
         for run in _runs(part):
             buckets[run.model, run.fingerprint].append(run)
         for bucket in buckets.values():
+            apart = _apart(bucket)
             for peers in _same_settings(bucket):
-                _add_designs(whole, peers, str(metric), str(split))
+                _add_designs(whole, peers, str(metric), str(split), apart)
     return whole
+
+
+def _apart(runs: Sequence[_Run]) -> dict[tuple[Any, ...], str]:
+    """(arm, settings) -> what tells it from the same condition, λ and γ under other settings, for its label."""
+    arms: dict[Arm, set[tuple[tuple[str, str], ...]]] = defaultdict(set)
+    for run in runs:
+        arms[run.arm].add(run.settings)
+    texts: dict[tuple[Any, ...], str] = {}
+    for arm, variants in arms.items():
+        plain = [dict(settings) for settings in variants]
+        keys = sorted({key for settings in plain for key in settings} - {"checkpoints"})  # only when scores are taken
+        varying = [key for key in keys if len({settings.get(key) for settings in plain}) > 1]
+        for settings in variants:
+            known = dict(settings)
+            texts[arm, settings] = " ".join(f"{key}={short_setting(known.get(key, 'unset'))}" for key in varying)
+    return texts
 
 
 def _undeclared(rows: "pd.DataFrame") -> set[str]:
@@ -220,7 +240,9 @@ def _same_settings(runs: Sequence[_Run]) -> list[list[_Run]]:
     return list(groups.values())
 
 
-def _add_designs(whole: Panel, runs: Sequence[_Run], metric: str, split: str) -> None:
+def _add_designs(
+    whole: Panel, runs: Sequence[_Run], metric: str, split: str, apart: Mapping[tuple[Any, ...], str]
+) -> None:
     runs = _without_copies(runs, metric, whole)
     cells: dict[tuple[Any, ...], set[str]] = defaultdict(set)
     for run in runs:
@@ -232,7 +254,8 @@ def _add_designs(whole: Panel, runs: Sequence[_Run], metric: str, split: str) ->
         strata: dict[tuple[Any, ...], list[_Run]] = defaultdict(list)
         for run in members:
             strata[run.settings, run.arm].append(run)
-        sheets = [s for group in strata.values() if (s := _sheet(group, name, metric, split, whole))]
+        made = (_sheet(group, name, metric, split, whole) for group in strata.values())
+        sheets = [replace(sheet, apart=apart[sheet.arm, sheet.settings]) for sheet in made if sheet]
         whole.sheets += sheets
         whole.designs += _designs(sheets)
 

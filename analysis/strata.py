@@ -233,7 +233,7 @@ def _labels_of(peers: Sequence[Stratum]) -> dict[Stratum, str]:
         if len(margins[arm.condition]) > 1 and arm.rho_weight:
             parts.append("γ=unknown" if arm.margin is None else f"γ={arm.margin:g}")
         shown = sorted(varying["any"] & config.keys() | varying[arm.condition])
-        parts += [f"{key}={_short(config.get(key, 'unset'))}" for key in shown if key != EXPERIMENT]
+        parts += [f"{key}={short_setting(config.get(key, 'unset'))}" for key in shown if key != EXPERIMENT]
         parts += [f"({json.loads(config[EXPERIMENT])})"] if EXPERIMENT in config else []
         if many_models:
             parts.append(f"weights {stratum.model_fingerprint[:8]}")
@@ -258,7 +258,7 @@ def _varying_settings(peers: Sequence[Stratum]) -> dict[str, set[str]]:
     return varying
 
 
-def _short(value: str) -> str:
+def short_setting(value: str) -> str:
     """A setting's value fit for a label; fingerprints are cut to eight characters."""
     plain = value.strip('"')
     return plain if len(plain) <= 20 else plain[:8] + "…"

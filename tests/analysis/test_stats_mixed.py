@@ -9,6 +9,7 @@ from scipy import stats
 
 from analysis.stats.mixed import balanced_slopes, mixed_slopes
 from analysis.stats.outliers import grubbs, left_out_t, left_out_test
+from analysis.stats.slopes import slopes_permuted, slopes_vary
 
 DOSES = np.array([0.0, 0.1, 0.2, 0.5])
 
@@ -98,3 +99,24 @@ def test_leave_one_out_without_data_or_variation() -> None:
     assert left_out_test([1, 2, 3], 2).status == "not enough data"
     assert left_out_test([1, 1, 1, 1], 2).status == "degenerate"
     assert left_out_test([1, 1, 1, 1, 5], 2).p == pytest.approx(2e-5, rel=0.1)
+
+
+def test_slopes_that_all_differ_are_found_whatever_the_law(rng: np.random.Generator) -> None:
+    table = rng.standard_t(3, size=(5, 4)) + np.linspace(-50, 50, 5)[:, None] * DOSES
+    found = slopes_permuted(DOSES, table, rng)
+    assert found.p is not None and found.p <= 0.01
+    assert found.statistic == slopes_vary(DOSES, table).statistic
+
+
+def test_more_spread_at_the_highest_dose_is_no_difference_of_slopes(rng: np.random.Generator) -> None:
+    tables = rng.normal(size=(200, 5, 4)) * [1, 1, 1, 3]
+    permuted = np.array([slopes_permuted(DOSES, table, rng).p for table in tables])
+    normal = np.array([slopes_vary(DOSES, table).p for table in tables])
+    # 21 of 200 are exceeded once in 2,000 times at a true rate of 5 %.
+    assert np.count_nonzero(permuted <= 0.05) <= 21
+    assert np.count_nonzero(normal <= 0.05) > 60
+
+
+def test_permuted_slopes_pass_on_what_cannot_be_tested(rng: np.random.Generator) -> None:
+    assert slopes_permuted(np.arange(3.0), np.ones((2, 3)), rng).status == "not enough data"
+    assert slopes_permuted(np.arange(3.0), np.ones((4, 3)), rng).status == "degenerate"
