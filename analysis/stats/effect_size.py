@@ -55,7 +55,7 @@ def hedges_g_each(pairs: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], *, level
 
 def hedges_g_from_d(d: float, n_a: int, n_b: int, *, level: float = 0.95) -> Estimate:
     """Hedges' g and its interval from Cohen's d (pooled SD) and the two group sizes, n_a + n_b >= 4."""
-    return _from_cohen(np.array([d]), n_a, n_b, level=level)[0]
+    return _from_cohen(np.array([d], dtype=np.float64), n_a, n_b, level=level)[0]
 
 
 def _from_cohen(d: Array, n_a: int, n_b: int, *, level: float) -> list[Estimate]:
@@ -78,7 +78,7 @@ def _from_cohen(d: Array, n_a: int, n_b: int, *, level: float) -> list[Estimate]
 
 def noncentrality_interval(t: float, df: float, *, level: float = 0.95) -> tuple[float, float]:
     """The noncentralities at which an observed t is a (1 ± level)/2 quantile (Steiger & Fouladi 1997)."""
-    low, high = _intervals(np.array([t]), df, level=level)
+    low, high = _intervals(np.array([t], dtype=np.float64), df, level=level)
     return float(low[0]), float(high[0])
 
 
@@ -150,7 +150,7 @@ def noncentral_t_cdf(t: float, df: float, delta: float) -> float:
     """
     if t < 0:
         return 1.0 - noncentral_t_cdf(-t, df, -delta)
-    return float(_cdf(np.array([t]), df, np.array([delta]))[0])
+    return float(_cdf(np.array([t], dtype=np.float64), df, np.array([delta], dtype=np.float64))[0])
 
 
 def _cdf(t: Array, df: float, delta: Array) -> Array:
