@@ -200,8 +200,8 @@ def test_killed_between_spool_and_insert_nothing_is_computed_twice(brief, tmp_pa
     assert contents(mine) == contents(db)
 
 
-def test_ctrl_c_gives_the_cell_back_and_says_how_to_go_on(brief, tmp_path, rhodb):
-    db, _, command = brief
+def test_ctrl_c_gives_the_cell_back_and_says_how_to_go_on(finished, tmp_path, rhodb):
+    db, _, command = finished
     victim = Process(tmp_path, command)
     victim.wait_for("step 1/3")
     assert victim.end(signal.SIGINT) == 130
