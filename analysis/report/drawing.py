@@ -1,8 +1,11 @@
 """Charts as PNG, for Markdown: the page's own specification, with the rows and the light page's colours put in."""
 
+import io
 import json
 import re
 from typing import Final
+
+from PIL import Image
 
 from analysis.report.charts import DATA, POSITION, palette, specification
 from analysis.report.document import Chart
@@ -16,6 +19,7 @@ INKS: Final = {
 }
 """What the page's style sheet calls these colours, on white."""
 SCALE: Final = 1.5
+PICTURE_COLOURS: Final = 64
 _VARIABLE: Final = re.compile(r"var\((--[\w-]+)\)")
 
 
@@ -30,3 +34,12 @@ def draw(chart: Chart) -> bytes:
         {**json.loads(text), "datasets": {DATA: rows}, "background": "white"}, scale=SCALE
     )
     return drawn
+
+
+def with_palette(png: bytes) -> bytes:
+    """The same picture in few colours, a third of the size; one that does not get smaller stays as it is."""
+    with Image.open(io.BytesIO(png)) as opened:
+        few = opened.convert("RGB").quantize(PICTURE_COLOURS, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, format="png", optimize=True)
+    return min(png, buffer.getvalue(), key=len)

@@ -10,6 +10,8 @@ from rhodb.errors import InputError
 
 LINK: Final = re.compile(r"\[((?:\\.|[^\]\\])*)\]\(#([ac]\d+b?)\)")
 """A computed cell: text and address (of this report, of an earlier one, of a count)."""
+_RUNS: Final = re.compile(r"\brun IN \(((?:'[0-9a-f-]{36}'(?:, )?)+)\)")
+_UUID: Final = re.compile(r"([0-9a-f]{8})-[0-9a-f-]{27}")
 _SPECIAL: Final = re.compile(r"([\\\[\]|<*])")
 _ESCAPED: Final = re.compile(r"\\([\\\[\]|<*])")
 
@@ -21,16 +23,16 @@ def unescape(text: str) -> str:
 
 def write(report: Report, path: Path) -> list[Path]:
     """PATH.md, PATH.json beside it, and the figures in PATH_figures/. Raises InputError if it cannot be written."""
-    from analysis.report.drawing import draw
+    from analysis.report.drawing import draw, with_palette
 
     folder = path.with_name(f"{path.stem}_figures")
     pictures: dict[str, bytes] = {}
     for section in report.sections:
         for part in section.parts:
             if isinstance(part, Figure):
-                pictures[_name(section, part)] = part.png
+                pictures[_name(section, part)] = with_palette(part.png)
             elif isinstance(part, Chart) and part.rows:
-                pictures[_name(section, part)] = draw(part)
+                pictures[_name(section, part)] = with_palette(draw(part))
     side = path.with_suffix(".json")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,9 +63,13 @@ def render(report: Report, folder: str) -> str:
             lines += ["", section.missing]
         for part in section.parts:
             lines += ["", *_part(section, part, folder)]
+    methods: dict[str, str] = {}
+    """Method with reference -> its key: most addresses share a few."""
     lines += ["", "## Addresses", ""]
     for key, address in report.addresses.items():
-        lines.append(_address(key, address))
+        lines.append(_address(key, address, methods))
+    lines += ["", "## Methods", ""]
+    lines += [f'- <a id="{key}"></a>**{key}** {_plain(method)}' for method, key in methods.items()]
     lines += ["", "## Queries", ""]
     for key, query in report.queries.items():
         lines += [f'<a id="{key}"></a>', f"**{key}**", "", "```sql", f"{query.ready};", "```", ""]
@@ -120,10 +126,12 @@ def _name(section: Section, part: Figure | Chart) -> str:
     return re.sub(r"[^\w.-]+", "-", f"{section.key}-{part.key}") + ".png"
 
 
-def _address(key: str, address: Address) -> str:
+def _address(key: str, address: Address, methods: dict[str, str]) -> str:
     parts = [address.pick]
     if address.query:
-        where = f" WHERE {address.narrow}" if address.narrow else ""
+        # Eight characters tell runs apart, here as in `rhodb runs show`; the JSON beside the file has them whole.
+        narrow = _RUNS.sub(lambda found: "substr(run, 1, 8) IN (" + _UUID.sub(r"\1", found[1]) + ")", address.narrow)
+        where = f" WHERE {narrow}" if narrow else ""
         parts.append(f"rows: [{address.query}](#{address.query}){_plain(where)}")
     if address.command:
         parts.append(f"`{address.command}`")
@@ -136,6 +144,8 @@ def _address(key: str, address: Address) -> str:
     if address.configs:
         parts.append("configurations: " + ", ".join(config[:12] for config in address.configs))
     parts += [f"versions: {', '.join(address.versions)}"] if address.versions else []
-    parts += [f"method: {address.method}"] if address.method else []
-    parts += [f"reference: {address.reference}"] if address.reference else []
+    method = "; ".join(filter(None, (address.method, address.reference)))
+    if method:
+        name = methods.setdefault(method, f"m{len(methods) + 1}")
+        parts.append(f"[{name}](#{name})")
     return f'- <a id="{key}"></a>**{key}** ' + "; ".join(_plain(part) for part in parts if part)

@@ -5,7 +5,6 @@ carried compressed and unpacked by the page when the first chart comes into view
 """
 
 import base64
-import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,14 +14,13 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
-from PIL import Image
 
 from analysis.report.charts import palette, specification
 from analysis.report.document import Cell, Chart, Column, Number, Report, Row, Sentence, Table
+from analysis.report.drawing import with_palette
 from analysis.report.page_file import pack, packed_json
 
 FILTERS: Final = ("model", "split", "metric")
-PICTURE_COLOURS: Final = 64
 COLUMNS: Final = 40
 """Most columns of a table whose numbers are set to the right."""
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -202,12 +200,8 @@ def _without_pictures(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _picture(png: bytes) -> str:
-    """A PNG with a palette, a third of the size, as base64; one that does not get smaller stays as it is."""
-    with Image.open(io.BytesIO(png)) as opened:
-        few = opened.convert("RGB").quantize(PICTURE_COLOURS, dither=Image.Dither.NONE)
-    buffer = io.BytesIO()
-    few.save(buffer, format="png", optimize=True)
-    return base64.b64encode(min(png, buffer.getvalue(), key=len)).decode("ascii")
+    """A PNG with a palette as base64."""
+    return base64.b64encode(with_palette(png)).decode("ascii")
 
 
 def _slug(name: str) -> str:
