@@ -184,7 +184,7 @@ def _apart(runs: Sequence[_Run]) -> dict[tuple[Any, ...], str]:
     texts: dict[tuple[Any, ...], str] = {}
     for arm, variants in arms.items():
         plain = [dict(settings) for settings in variants]
-        keys = sorted({key for settings in plain for key in settings} - {"checkpoints"})  # only when scores are taken
+        keys = sorted({key for settings in plain for key in settings})
         varying = [key for key in keys if len({settings.get(key) for settings in plain}) > 1]
         for settings in variants:
             known = dict(settings)

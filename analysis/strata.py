@@ -164,8 +164,12 @@ def stratum_of(row: Mapping[str, Any]) -> Stratum:
 
 
 def settings_of(config: Mapping[str, Any], *, skip: Set[str]) -> tuple[tuple[str, str], ...]:
-    """Flattened keys and canonical JSON of the values, sorted; nulls and the keys in `skip` are left out."""
-    return tuple(sorted((key, value) for key, value in _flatten(config) if key.rpartition(".")[2] not in skip))
+    """Flattened keys and canonical JSON of the values, sorted; nulls and the keys in `skip` are left out.
+
+    So are checkpoints: scores taken on the way change nothing about the end.
+    """
+    left = skip | {"checkpoints"}
+    return tuple(sorted((key, value) for key, value in _flatten(config) if key.rpartition(".")[2] not in left))
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

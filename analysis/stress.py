@@ -196,7 +196,14 @@ def over_prompts(arm: Arm, reference: Arm, level: float, rng: np.random.Generato
         both, neither = int(((a == 1) & (b == 1)).sum()), int(((a == 0) & (b == 0)).sum())
         return newcombe_paired(both, only_a, only_b, neither, level=level), mcnemar(only_a, only_b)
     changed = (a - b)[a != b]
-    return mean_interval(a - b, level=level), sign_flip_test(changed, rng)
+    return _within_one(mean_interval(a - b, level=level)), sign_flip_test(changed, rng)
+
+
+def _within_one(estimate: Estimate) -> Estimate:
+    """A difference of two rates lies in [-1, 1], whatever Student's t makes of two or three prompts."""
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    return replace(estimate, low=max(estimate.low, -1.0), high=min(estimate.high, 1.0))
 
 
 def _by_prompt(arm: Arm) -> dict[str, float]:

@@ -187,7 +187,8 @@ def stratum_of(ladder: list[Sheet]) -> str:
     gamma = ", ".join("unknown" if m is None else f"{m:g}" for m in margins)
     doses = ", ".join(f"{sheet.dose:g}" for sheet in ladder)
     experiment = f" ({ladder[-1].experiment})" if ladder[-1].experiment else ""
-    return f"λ = {doses} at γ={gamma}{experiment}"
+    apart = "".join(f" {text}" for text in dict.fromkeys(sheet.apart for sheet in ladder) if text)
+    return f"λ = {doses} at γ={gamma}{apart}{experiment}"
 
 
 def isotonic(means: Array, weights: Array) -> Array:

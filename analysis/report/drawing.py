@@ -19,7 +19,7 @@ INKS: Final = {
 }
 """What the page's style sheet calls these colours, on white."""
 SCALE: Final = 1.5
-PICTURE_COLOURS: Final = 64
+PICTURE_COLOURS: Final = 256
 _VARIABLE: Final = re.compile(r"var\((--[\w-]+)\)")
 
 
@@ -39,7 +39,7 @@ def draw(chart: Chart) -> bytes:
 def with_palette(png: bytes) -> bytes:
     """The same picture in few colours, a third of the size; one that does not get smaller stays as it is."""
     with Image.open(io.BytesIO(png)) as opened:
-        few = opened.convert("RGB").quantize(PICTURE_COLOURS, dither=Image.Dither.NONE)
+        few = opened.convert("RGB").quantize(PICTURE_COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     few.save(buffer, format="png", optimize=True)
     return min(png, buffer.getvalue(), key=len)
