@@ -27,6 +27,16 @@ PRAGMAS_THAT_DESCRIBE = frozenset(
 PRAGMAS_WITHOUT_VALUE = frozenset({"user_version", "page_count", "page_size", "freelist_count", "journal_mode"})
 
 
+def parameter_value(text: str) -> Any:
+    """The value of a parameter that was given as text: a whole number, a number, else the text itself."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """Rows of a query."""

@@ -30,11 +30,11 @@ class Address:
     command: str = ""
     """The command that prints the same evidence."""
     runs: tuple[str, ...] = ()
-    """UUIDs of the runs behind the numbers, at most `build.SHOWN_RUNS`."""
+    """UUIDs of the runs behind the numbers, at most `addresses.SHOWN_RUNS`."""
     run_count: int = 0
     """How many runs there are."""
     configs: tuple[str, ...] = ()
-    """Hashes of their configurations, at most `build.SHOWN_RUNS`."""
+    """Hashes of their configurations, at most `addresses.SHOWN_RUNS`."""
     versions: tuple[str, ...] = ()
     """Keys in `Report.versions`: the packages the runs were made with."""
     method: str = ""
@@ -234,8 +234,15 @@ def computed(place: str, part: Part) -> Iterator[tuple[str, Number | Sentence]]:
     elif isinstance(part, Chart):
         for i, (data, address) in enumerate(zip(part.rows, part.addresses or [""] * len(part.rows), strict=True), 1):
             for name, value in data.items():
-                if isinstance(value, int | float) and not isinstance(value, bool):
-                    yield f"{place}/{i}/{name}", Number(value=value, text=f"{value:.6g}", address=address)
+                if (number := chart_number(value, address)) is not None:
+                    yield f"{place}/{i}/{name}", number
+
+
+def chart_number(value: Scalar, address: str) -> Number | None:
+    """A value of a chart's row as a computed cell; None for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return Number(value=value, text=f"{value:.6g}", address=address)
 
 
 def from_json(document: Mapping[str, Any]) -> Report:

@@ -17,7 +17,7 @@ _ESCAPED: Final = re.compile(r"\\([\\\[\]|<*])")
 
 
 def unescape(text: str) -> str:
-    """What `_computed` has escaped."""
+    """What `_cell` has escaped."""
     return _ESCAPED.sub(r"\1", text)
 
 

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from analysis.report.charts import palette, specification
-from analysis.report.document import Cell, Chart, Column, Number, Report, Row, Sentence, Table
+from analysis.report.document import Cell, Chart, Column, Number, Report, Row, Sentence, Table, chart_number
 from analysis.report.drawing import with_palette
 from analysis.report.page_file import pack, packed_json
 
@@ -159,11 +159,9 @@ class _Writer:
             cells: list[tuple[str, Markup]] = []
             for name in fields:
                 value = row.get(name)
-                if isinstance(value, int | float) and not isinstance(value, bool):
-                    number = Number(value=value, text=f"{value:.6g}", address=address)
-                    cells.append(("", self.cell(number, f"{place}/{i}/{name}")))
-                else:
-                    cells.append(("", escape("" if value is None else value)))
+                number = chart_number(value, address)
+                label = escape("" if value is None else value)
+                cells.append(("", label if number is None else self.cell(number, f"{place}/{i}/{name}")))
             yield TableRow(behavior="", verdict="", cells=cells)
 
 

@@ -57,10 +57,11 @@ def sql(
         return
     query, params = _query(text, file, saved=saved), _params(param or [])
     if saved:
+        from rhodb.adhoc import parameter_value
         from rhodb.queries import saved as saved_query
 
         assert text is not None
-        params = {name: _value(value) for name, value in saved_query(text).defaults.items()} | params
+        params = {name: parameter_value(value) for name, value in saved_query(text).defaults.items()} | params
     _print(_ask(db, query, params, limit or None, timeout), form, limit)
 
 
@@ -87,23 +88,15 @@ def _query(text: str | None, file: Path | None, *, saved: bool) -> str:
 
 
 def _params(given: list[str]) -> dict[str, Any]:
+    from rhodb.adhoc import parameter_value
+
     params = {}
     for entry in given:
         name, equals, value = entry.partition("=")
         if not equals or not name.isidentifier():
             raise InputError(f"a parameter is given as NAME=VALUE, got {entry!r}")
-        params[name] = _value(value)
+        params[name] = parameter_value(value)
     return params
-
-
-def _value(text: str) -> Any:
-    """A whole number, a number, else the text itself."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _ask(db: str | None, query: str, params: dict[str, Any], limit: int | None, timeout: float) -> "Answer":

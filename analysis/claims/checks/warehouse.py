@@ -23,16 +23,16 @@ def _warehouse(inputs: Inputs) -> "Warehouse":
 
 def sql(inputs: Inputs, claim: Claim) -> Check:
     """`sql=SELECT ...` or `saved=NAME`, narrowed to `column` and `where`; `p_NAME=VALUE` are its parameters."""
-    from rhodb.adhoc import ask
+    from rhodb.adhoc import ask, parameter_value
     from rhodb.queries import saved
 
     wh = _warehouse(inputs)
     if ("sql" in claim.parameters) == ("saved" in claim.parameters):
         raise InputError("checker sql needs one of sql=SELECT ... and saved=NAME")
-    given = {name[2:]: _value(text) for name, text in claim.parameters.items() if name.startswith("p_")}
+    given = {name[2:]: parameter_value(text) for name, text in claim.parameters.items() if name.startswith("p_")}
     if "saved" in claim.parameters:
         query = saved(claim.parameters["saved"])
-        statement, values = query.sql.rstrip(";"), {n: _value(v) for n, v in query.defaults.items()} | given
+        statement, values = query.sql.rstrip(";"), {n: parameter_value(v) for n, v in query.defaults.items()} | given
     else:
         statement, values = claim.parameters["sql"], given
     column, where = claim.parameters.get("column", "*"), claim.parameters.get("where")
@@ -57,16 +57,6 @@ def sql(inputs: Inputs, claim: Claim) -> Check:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _value(text: str) -> Any:
-    """A whole number, a number, else the text itself."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def study(inputs: Inputs, claim: Claim) -> Check:

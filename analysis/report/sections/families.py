@@ -1,14 +1,17 @@
 """Experiment families as tables: one row a stratum, metric and split, one column a behavior; means over seeds."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from analysis.query import Conditions, Query, read_sql
 from analysis.report.addresses import equals
 from analysis.report.context import DASH, Context, number, unique
-from analysis.report.document import Cell, Chart, Column, Number, Row, Scalar, Table
+from analysis.report.document import Cell, Chart, Column, Number, Part, Row, Scalar, Table
 from rhodb.vocabulary import BEHAVIORS
+
+P = TypeVar("P", bound=Part)
 
 MOST = 6_000
 """Rows of the query: a stratum's behaviors, metrics and splits."""
@@ -201,6 +204,11 @@ def row_address(ctx: Context, found: Means, row: Mapping[str, Any]) -> str:
     )  # fmt: skip
 
 
+def existing(part: P | None) -> list[P]:
+    """A part as a list; empty where there is none."""
+    return [] if part is None else [part]
+
+
 def _score(row: Mapping[str, Any] | None, address: str) -> Cell:
     if row is None:
         return DASH
@@ -214,12 +222,17 @@ def _score(row: Mapping[str, Any] | None, address: str) -> Cell:
 
 def _apart(found: Means, rows: Sequence[Mapping[str, Any]], *, placed: set[str]) -> list[str]:
     """Axes and settings that vary among rows drawn at one place: each value gets a panel, none lies over another."""
-    axes = [name for name in (*found.family.axes, *found.labels, "model") if name not in placed]
+    axes = [name for name in (*found.axes, "model") if name not in placed]
     return [name for name in axes if len({row.get(name) for row in rows}) > 1]
 
 
-def _shown(family: Family, axis: str, value: Any) -> str:
-    return f"{_title(family, axis)} {'unknown' if value is None else value}"
+def _with_courses(rows: Sequence[Mapping[str, Any]], panel: Sequence[str], x: str) -> list[Mapping[str, Any]]:
+    """The rows whose panel (their values in these columns) has several values of x: one shows no course."""
+    reached: dict[tuple[Any, ...], set[Any]] = defaultdict(set)
+    panels = [tuple(row[name] for name in panel) for row in rows]
+    for row, place in zip(rows, panels, strict=True):
+        reached[place].add(row[x])
+    return [row for row, place in zip(rows, panels, strict=True) if len(reached[place]) > 1]
 
 
 def chart(
@@ -242,24 +255,23 @@ def chart(
     chosen = [r for r in usable if r["split"] == split and (metric is None or r["metric"] == metric)]
     if len({r[x] for r in chosen}) < 2:
         return None
-    apart = _apart(found, chosen, placed={x, y or "behavior", facet or "model"})
-    if kind != "heatmap":  # a panel with one value of x shows no course
-        panels = [tuple(r[name] for name in (*apart, facet or "model")) for r in chosen]
-        several = {
-            panel for panel in panels if len({r[x] for r, p in zip(chosen, panels, strict=True) if p == panel}) > 1
-        }
-        chosen = [r for r, panel in zip(chosen, panels, strict=True) if panel in several]
-        apart = _apart(found, chosen, placed={x, y or "behavior", facet or "model"})
+    panel = facet or "model"
+    placed = {x, y or "behavior", panel}
+    if kind != "heatmap":
+        chosen = _with_courses(chosen, (*_apart(found, chosen, placed=placed), panel), x)
+        if not chosen:
+            return None
+    apart = _apart(found, chosen, placed=placed)
     rows: list[dict[str, Scalar]] = []
     for r in chosen:
         value = r["delta"] if r["delta"] is not None else r["value"]
         row: dict[str, Scalar] = {name: r[name] for name in (x, "model", "behavior", "metric", "split")}
         row |= {name: r[name] for name in (y, facet) if name}
         if apart:
-            told_apart = (_shown(found.family, name, r[name]) for name in apart)
-            row["stratum"] = ", ".join([str(r[facet or "model"]), *told_apart])
+            told_apart = (f"{_title(found.family, name)} {_label(r[name])}" for name in apart)
+            row["stratum"] = ", ".join([str(r[panel]), *told_apart])
         rows.append(row | {"delta" if r["delta"] is not None else "value": value, "shown": value, "sd": r["sd"]})
-    encodings = {"x": x, "y": y or "shown", "facet": "stratum" if apart else facet or "model"}
+    encodings = {"x": x, "y": y or "shown", "facet": "stratum" if apart else panel}
     encodings |= {"value": "shown"} if kind == "heatmap" else {"colour": "behavior"}
     named = {"shown": "change Δ" if all(r["delta"] is not None for r in chosen) else "Δ, or score without a baseline"}
     family = found.family

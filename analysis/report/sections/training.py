@@ -10,7 +10,7 @@ from analysis.findings import Finding
 from analysis.report.context import Context
 from analysis.report.document import Part, Section
 from analysis.report.sections import answers, findings, rows
-from analysis.report.sections.families import FAMILIES, Means, chart, means, pivoted
+from analysis.report.sections.families import FAMILIES, Means, chart, existing, means, pivoted
 
 RUN_ABLATION = "No finished alignment run fits: `rhodb run ablation --seeds 42,123,456,789,1337` makes some."
 ABSOLUTE = "Scores of the untouched model: the reference of every Δ."
@@ -25,7 +25,7 @@ def ablation(ctx: Context) -> Section:
     table = pivoted(ctx, found, key="means", title="All metrics and splits by condition and dose")
     before = pivoted(ctx, untouched, key="untouched", title="The untouched model", caption=ABSOLUTE)
     bars = findings.forest(ctx, result, result.findings, title="Mean change by condition")
-    parts = [*_known(before), *_known(bars), *parts, *_known(table)]
+    parts = [*existing(before), *existing(bars), *parts, *existing(table)]
     return Section(
         key="ablation", title="Ablation summary",
         intro="How each training condition moves each behavior. Δ is the score after training minus that of the "
@@ -43,7 +43,7 @@ def effects(ctx: Context) -> Section:
         key="effects", title="Effect sizes",
         intro="Pairs of conditions that differ in exactly one of condition, λ and γ: difference of means with Welch's "
         "interval, Hedges' g, exact permutation test, and what remains when any one seed is left out.",
-        parts=(*_known(plot), *parts) if result.findings else (),
+        parts=(*existing(plot), *parts) if result.findings else (),
         missing=None if result.findings else _sentence(result.messages, RUN_ABLATION),
     )  # fmt: skip
 
@@ -57,7 +57,7 @@ def dose_response(ctx: Context) -> Section:
         key="dose-response", title="Dose-response",
         intro="Does a behavior rise or fall with λ, are reversals of single seeds more than regression to the mean, do "
         "seeds and models respond alike?",
-        parts=(*_known(plot), *findings.parts(ctx, result)) if result.findings else (),
+        parts=(*existing(plot), *findings.parts(ctx, result)) if result.findings else (),
         missing=None if result.findings
         else "No series of doses: `rhodb run dose-response --rho-weights 0,0.1,0.2,0.5 --seeds 42,123,456,789,1337`.",
     )  # fmt: skip
@@ -71,7 +71,7 @@ def variance(ctx: Context) -> Section:
         key="variance", title="Variance collapse",
         intro="Does guidance narrow the spread over seeds? Standard deviations by λ, their ratio with its interval, "
         "and a test of equal spread that does not assume normal values.",
-        parts=(*_known(plot), *findings.parts(ctx, result)) if result.findings else (),
+        parts=(*existing(plot), *findings.parts(ctx, result)) if result.findings else (),
         missing=None if result.findings
         else "No series of doses with at least two seeds: `rhodb run dose-response --seeds 42,123,456,789,1337`.",
     )  # fmt: skip
@@ -90,7 +90,7 @@ def margin(ctx: Context) -> Section:
         key="margin", title="Margin",
         intro="What the hinge margin γ does at one λ. At γ = 0 the hinge falls silent as soon as the order of a pair "
         "is right; γ > 0 pushes on until the separation is γ. (p is adjusted as in the section on effect sizes.)",
-        parts=(*_known(plot), *table) if kept else (), missing=None if kept else missing,
+        parts=(*existing(plot), *table) if kept else (), missing=None if kept else missing,
     )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def calibration(ctx: Context) -> Section:
     untouched = means(ctx, FAMILIES["baseline"], metrics=metrics)
     before = pivoted(ctx, untouched, key="untouched", title="The untouched model", caption=ABSOLUTE)
     after = pivoted(ctx, found, key="trained", title="After training", caption="Lower is better.")
-    parts = [*_known(before), *_known(after)]
+    parts = [*existing(before), *existing(after)]
     return Section(
         key="calibration", title="Calibration",
         intro="Probabilities of a pair's two answers (softmax over their log-probabilities): Brier score and expected "
@@ -156,7 +156,7 @@ def mixture(ctx: Context) -> Section:
         table = pivoted(ctx, found, key="means", title="Change by share of refusals among the instructions")
         plot = chart(ctx, found, key="shares", title="Change by share of refusals", kind="line", x="refusal_share",
                      facet="condition", metric=ctx.options.metrics[0])  # fmt: skip
-        parts = [*_known(plot), *_known(table)]
+        parts = [*existing(plot), *existing(table)]
     return Section(
         key="mixture", title="Data mixture",
         intro="Can refusals among the instructions buffer what fine-tuning does to refusal?", parts=tuple(parts),
@@ -174,7 +174,7 @@ def duration(ctx: Context) -> Section:
         table = pivoted(ctx, found, key="means", title="Change by passes over the training texts")
         plot = chart(ctx, found, key="epochs", title="Change by passes over the training texts", kind="line",
                      x="epochs", facet="condition", metric=ctx.options.metrics[0])  # fmt: skip
-        parts = [*_known(plot), *_known(table)]
+        parts = [*existing(plot), *existing(table)]
     parts += _on_the_way(ctx)
     return Section(
         key="duration", title="Duration",
@@ -209,10 +209,6 @@ def _with_settings(ctx: Context, found: Means, names: Sequence[str]) -> Means:
     }
     made = [dict(row) | {name: configs.get(row["config_hash"], {}).get(name) for name in names} for row in found.rows]
     return replace(found, rows=tuple(made), labels=tuple(names))
-
-
-def _known(part: Any) -> list[Part]:
-    return [] if part is None else [part]
 
 
 def _sentence(messages: Sequence[str], otherwise: str) -> str:

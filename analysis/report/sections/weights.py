@@ -6,11 +6,7 @@ from typing import Any
 from analysis.report.context import Context
 from analysis.report.document import Part, Section
 from analysis.report.sections import findings, rows
-from analysis.report.sections.families import FAMILIES, Means, chart, means, pivoted
-
-
-def _known(part: Any) -> list[Part]:
-    return [] if part is None else [part]
+from analysis.report.sections.families import FAMILIES, Means, chart, existing, means, pivoted
 
 
 def _looks(ctx: Context, *detectors: str) -> list[Part]:
@@ -34,7 +30,7 @@ def steering(ctx: Context) -> Section:
     if found.rows:
         parts += _maps(ctx, found, title="Change by layer", x="layer", y="behavior", facet="model")
         parts += _looks(ctx, "layers")
-        parts += _known(pivoted(ctx, found, key="layers", title="Scores by layer and strength"))
+        parts += existing(pivoted(ctx, found, key="layers", title="Scores by layer and strength"))
     return _section(
         "steering", "Activation steering",
         "A vector added to the residual stream after one layer: which behaviors move, where, and by how much more than "
@@ -52,7 +48,7 @@ def _maps(ctx: Context, found: Means, *, title: str, x: str, y: str, facet: str)
     for metric in dict.fromkeys(row["metric"] for row in shown.rows):
         plot = chart(ctx, shown, key=f"map-{metric}", title=f"{title}: {metric}", kind="heatmap", x=x, y=y, facet=facet,
                      metric=metric)  # fmt: skip
-        made += _known(plot)
+        made += existing(plot)
     return made[:4]
 
 
@@ -62,7 +58,7 @@ def freeze(ctx: Context) -> Section:
     parts: list[Part] = []
     if found.rows:
         parts += _looks(ctx, "additivity")
-        parts += _known(pivoted(ctx, found, key="cells", title="Scores by compression and freezing"))
+        parts += existing(pivoted(ctx, found, key="cells", title="Scores by compression and freezing"))
         parts += _maps(ctx, found, title="Change by compression and freezing", x="freeze_ratio", y="compress_ratio",
                        facet="behavior")  # fmt: skip
     return _section(
@@ -79,11 +75,11 @@ def attack_defense(ctx: Context) -> Section:
     parts: list[Part] = []
     if found.rows:
         for metric in list(dict.fromkeys(row["metric"] for row in found.rows))[:3]:
-            parts += _known(
+            parts += existing(
                 chart(ctx, found, key=f"scales-{metric}", title=f"Change by scale: {metric}", kind="line", x="scale",
                       facet="target_behavior", metric=metric)
             )  # fmt: skip
-        parts += _known(pivoted(ctx, found, key="scales", title="Scores by target, layer and scale"))
+        parts += existing(pivoted(ctx, found, key="scales", title="Scores by target, layer and scale"))
     return _section(
         "attack-defense", "Attack and defense",
         "Features of a sparse autoencoder that tell a behavior's pairs apart, scaled down (attack) or up (defense), "
@@ -96,7 +92,7 @@ def leaderboard(ctx: Context) -> Section:
     """Audits of models and merges."""
     table = pivoted(ctx, means(ctx, FAMILIES["leaderboard"]), key="entries", title="Models and merges")
     return _section(
-        "leaderboard", "Leaderboard", "Audits of models and of merges of them.", _known(table),
+        "leaderboard", "Leaderboard", "Audits of models and of merges of them.", existing(table),
         "No audits: `rhodb run leaderboard --models FOLDER,FOLDER --merge linear,slerp,ties`.",
     )  # fmt: skip
 
@@ -107,7 +103,7 @@ def cf90(ctx: Context) -> Section:
     return _section(
         "cf90", "CF90", "Compression and gentle calibration over seeds: what is left of factual retention and of the "
         "truth correlation.",
-        _known(table), "No such runs: `rhodb run cf90 --ratio 0.7 --seeds 42,123,456`.",
+        existing(table), "No such runs: `rhodb run cf90 --ratio 0.7 --seeds 42,123,456`.",
     )  # fmt: skip
 
 
@@ -116,7 +112,7 @@ def hybrid(ctx: Context) -> Section:
     table = pivoted(ctx, means(ctx, FAMILIES["hybrid"]), key="cells", title="Pipelines")
     return _section(
         "hybrid", "Hybrid pipelines", "Compression, freezing, autoencoder and guided fine-tuning in one pipeline.",
-        _known(table), "No such runs: `rhodb run hybrid --compress-ratios 0.7,1 --sae-layers none,15`.",
+        existing(table), "No such runs: `rhodb run hybrid --compress-ratios 0.7,1 --sae-layers none,15`.",
     )  # fmt: skip
 
 
