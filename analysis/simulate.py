@@ -322,7 +322,7 @@ HISTORY = (
     "(3) A run of the four nulls after that (seed 20261125) had a supported finding in 7 (normal), 11 (heavy tails), "
     "11 (skewed) and 4 (unequal spread) of 200, of which the F test of seeds' slopes (responder) made 3, 7, 6 and 2: "
     "it assumes normal errors. Its p is now the larger of the F test's and of a permutation within the doses. One seed "
-    "that stands out among five cannot become supported by that, so the planted super-responder is now one of ten "
+    "that stands out among five is hardly ever supported now, so the planted super-responder is now one of ten "
     "seeds, twice as far out, and expected to be suggestive; seeds that all differ in slope were added as what the "
     "test supports. The planted sizes were chosen on earlier runs with other seeds, so that power is near its ceiling: "
     "they say what is large enough, not what is found in practice. The table is from fresh seeds, run once after these "

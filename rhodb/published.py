@@ -6,15 +6,17 @@ installed wheel) and copied into the table `published_values`, from which analys
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import text
 
 from rhodb.errors import InputError
 from rhodb.warehouse import Warehouse
 
+T = TypeVar("T")
 COLUMNS = ("source", "section", "key", "claim", "value", "precision", "unit", "n")
 
 
@@ -69,13 +71,23 @@ def read_folder(folder: Path | None = None) -> list[PublishedValue]:
 
 def read_file(path: Path) -> list[PublishedValue]:
     """The values of one CSV file. Raises InputError naming file, line and column."""
+    return read_table(path, COLUMNS, _value)
+
+
+def read_table(
+    path: Path, needed: Sequence[str], parse: Callable[[Mapping[str, str | None], str], T], *, encoding: str = "utf-8"
+) -> list[T]:
+    """Each row of a CSV file through `parse`, which also gets the place for its errors: file and line.
+
+    Raises InputError where the file cannot be read, is not UTF-8, or lacks a column of `needed`.
+    """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding=encoding, newline="") as file:
             reader = csv.DictReader(file)
-            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+            missing = [column for column in needed if column not in (reader.fieldnames or ())]
             if missing:
-                raise InputError(f"{path} has no column {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
-            return [_value(row, f"{path}, line {reader.line_num}") for row in reader]
+                raise InputError(f"{path} has no column {', '.join(missing)}; it needs {', '.join(needed)}")
+            return [parse(row, f"{path}, line {reader.line_num}") for row in reader]
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: save it as UTF-8") from error
     except OSError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from rhodb.errors import InputError
-from rhodb.published import shipped_folder
+from rhodb.published import read_table, shipped_folder
 
 COLUMNS = (
     "id", "section", "subject", "statistic", "value", "precision", "unit", "checker", "parameters", "challenges", "own",
@@ -66,19 +66,9 @@ def shipped_file() -> Path:
 def read_claims(path: Path | None = None) -> tuple[Claim, ...]:
     """The claims of a CSV file, in its order. Raises InputError naming file, line and column."""
     path = path or shipped_file()
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = [column for column in NEEDED if column not in (reader.fieldnames or ())]
-            if missing:
-                raise InputError(f"{path} has no column {', '.join(missing)}; it needs {', '.join(NEEDED)}")
-            claims = [parse(row, f"{path}, line {reader.line_num}") for row in reader]
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: `rhodb claims add --file {path}` starts it") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: save it as UTF-8") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    if not path.exists():
+        raise InputError(f"{path} does not exist: `rhodb claims add --file {path}` starts it")
+    claims = read_table(path, NEEDED, parse, encoding="utf-8-sig")
     seen: set[str] = set()
     for claim in claims:
         if claim.id in seen:
