@@ -10,13 +10,14 @@ from analysis.admission import admit
 from analysis.design import Declared, Gate
 from analysis.experiments import by_experiment
 from analysis.findings import Estimate, Evidence, Finding, Group, Result, Robustness, Test, correct
+from analysis.needed import seeds_a_side
 from analysis.query import Conditions, Query, read_sql
 from analysis.stats.effect_size import hedges_g_each
 from analysis.stats.intervals import welch_leaving_out, welch_test
 from analysis.stats.permutation import two_sample_test
 from analysis.strata import Cell, Look, Stratum, comparable_pairs, gate, is_missing, labels, records
 from analysis.study import Study, StudyOptions
-from analysis.verdicts import caption, judge, seeds_needed, unit_of
+from analysis.verdicts import caption, judge, unit_of
 from rhodb.vocabulary import BEHAVIORS
 
 if TYPE_CHECKING:
@@ -282,7 +283,7 @@ def _too_few(findings: Sequence[Finding], options: StudyOptions) -> list[str]:
         return []
     return [
         f"{hopeless} of {len(findings)} comparisons have too few seeds for an exact p of {options.alpha:g}: "
-        f"run at least {seeds_needed(options.alpha)} seeds a condition"
+        f"run at least {seeds_a_side(options.alpha)} seeds a condition"
     ]
 
 

@@ -52,6 +52,9 @@ class Look:
     """What it would take, where the data are too few."""
     seeds_for: Callable[[float], str] | None = None
     """How much more it takes for the test to reach a level at all; printed wherever its floor is above that level."""
+    power_for: Callable[[float], str] | None = None
+    """How much it takes to see an effect of stated size at a level; printed where the finding is no more than
+    suggestive."""
 
 
 def group(label: str, seeds: Sequence[int], values: Array) -> Group:
@@ -185,8 +188,10 @@ def leaving_out(seeds: Iterable[int], measure: Callable[[int], tuple[float | Non
 def _sentence(look: Look, test: Test, verdict: Verdict, robust: Robustness | None, count: Count) -> str:
     parts = [f"{verdict.capitalize()}: {look.what}"]
     if test.p is not None and test.p_adjusted is not None:
-        floor = test.floor is not None and abs(test.p - test.floor) < 1e-12
-        smallest = ", the smallest possible" if floor else ""
+        smallest = ""
+        if test.floor is not None:
+            at_floor = abs(test.p - test.floor) < 1e-12
+            smallest = ", the smallest possible" if at_floor else f", floor {p_text(test.floor)}"
         by = "unadjusted" if count.correction == "none" else f"{p_text(test.p_adjusted)} by {count}"
         parts.append(f"p = {p_text(test.p)}{smallest} ({by}), n = {test.n}")
     if robust is not None:
@@ -198,12 +203,23 @@ def _sentence(look: Look, test: Test, verdict: Verdict, robust: Robustness | Non
         parts.append(look.why)
     if verdict == "not enough data" and look.needed:
         parts.append(look.needed)
-    if look.fixed is None and look.seeds_for is not None and (test.floor or 0.0) > count.level:
-        parts.append(
-            f"no arrangement of so few gives p below {p_text(test.floor or 0.0)}, and {p_text(count.level)} is what it "
-            f"takes here: {look.seeds_for(count.level)}"
-        )
+    parts += _what_it_takes(look, test, verdict, count)
     return "; ".join(parts) + "."
+
+
+def _what_it_takes(look: Look, test: Test, verdict: Verdict, count: Count) -> list[str]:
+    """What a test that cannot reach the level, or hardly sees anything, would need."""
+    if look.fixed is not None or test.p is None:
+        return []
+    if (test.floor or 0.0) > count.level:
+        told = (
+            f"no arrangement of so few gives p below {p_text(test.floor or 0.0)}, and {p_text(count.level)} is what it "
+            "takes here"
+        )
+        return [told if look.seeds_for is None else f"{told}: {look.seeds_for(count.level)}"]
+    if look.power_for is not None and verdict in ("not supported", "suggestive"):
+        return [look.power_for(count.level)]
+    return []
 
 
 def interval_text(estimate: Estimate, unit: str = "") -> str:

@@ -10,6 +10,7 @@ from analysis.anomalies.dose import DoseTrend, Reversal, stratum_of
 from analysis.anomalies.responder import Responder
 from analysis.anomalies.study import caption, data_of, family_query, held_to
 from analysis.anomalies.transfer import Transfer
+from analysis.anomalies.variance import spread_takes
 from analysis.design import Declared
 from analysis.findings import Result
 from analysis.looks import Look, group, interval_text, judged, leaving_out, metric_unit
@@ -169,4 +170,6 @@ def _spread_look(ladder: list[Sheet], behavior: str, options: StudyOptions) -> L
         runs=tuple(run for _, _, runs in samples for run in runs),
         unit=metric_unit(kept[0].metric, kept[0].quantity)[1],
         leave=lambda: leaving_out(all_seeds(kept), without_seed),
+        seeds_for=lambda level: spread_takes(len(kept), level, "dose"),
+        power_for=lambda level: spread_takes(len(kept), level, "dose"),
     )

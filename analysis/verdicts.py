@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from analysis.findings import Estimate, Group, Test, Verdict
-from analysis.stats.permutation import two_sample_floor
+from analysis.needed import seeds_a_side
 from analysis.study import StudyOptions
 from rhodb.vocabulary import METRICS
 
@@ -61,14 +61,6 @@ def verdict_of(welch: Test, exact: Test, alpha: float) -> Verdict:
     return "suggestive" if min(welch.p, exact.p) <= alpha else "not supported"
 
 
-def seeds_needed(alpha: float) -> int:
-    """Smallest number of seeds a side with which the exact two-sample test can reach alpha."""
-    n = 1
-    while two_sample_floor(n, n) > alpha:
-        n += 1
-    return n
-
-
 def caption(options: StudyOptions, looks: int) -> str:
     """How to read the table."""
     metrics = "; ".join(f"{metric}: {METRICS[metric]}" for metric in options.metrics)
@@ -98,7 +90,7 @@ def _p_values(welch: Test, exact: Test, options: StudyOptions, looks: int) -> li
         )
     if exact.p is not None and exact.floor is not None:
         error = f" ± {exact.p_error:.1g}" if exact.p_error else ""
-        at_floor = ", the smallest possible" if math.isclose(exact.p, exact.floor) else ""
+        at_floor = ", the smallest possible" if math.isclose(exact.p, exact.floor) else f", floor {p_text(exact.floor)}"
         kind = "permutation" if exact.p_error is not None else "exact"
         parts.append(f"{kind} p = {p_text(exact.p)}{error}{at_floor}")
     return parts
@@ -110,7 +102,7 @@ def _remedy(compared: Compared, verdict: Verdict, alpha: float) -> str:
     too_few = verdict == "not enough data" or (compared.exact.floor or 0) > alpha
     if not too_few:
         return ""
-    return f"; with {a.n} and {b.n} seeds no exact test reaches {alpha:g}, {seeds_needed(alpha)} a side could"
+    return f"; with {a.n} and {b.n} seeds no exact test reaches {alpha:g}, {seeds_a_side(alpha)} a side could"
 
 
 def p_text(p: float) -> str:

@@ -13,6 +13,7 @@ from analysis.anomalies.base import Data, Detector, about
 from analysis.design import Declared
 from analysis.findings import Group, Robustness
 from analysis.looks import Look, group, leaving_out
+from analysis.needed import seeds_for_change, seeds_for_rho
 from analysis.panel import Sheet
 from analysis.stats.couplings import coupling_change, coupling_changes, many_spearman_pairs, spearman_pairs
 from analysis.stats.results import Array, Estimate, Test, no_estimate
@@ -59,7 +60,7 @@ class Coupling(Detector):
             runs=sheet.runs,
             needed="" if test.floor is not None else "fewer than three seeds have both",
             leave=lambda: leaving_out(sheet.seeds, lambda seed: rho_without(sheet, (i, j), seed, rng)),
-            seeds_for=lambda level: f"{seeds_for_rho(level)} seeds could",
+            seeds_for=_rho_could,
         )
 
     @staticmethod
@@ -101,7 +102,9 @@ class CouplingChange(Detector):
                     method=f"{self.method}; {test.method}",
                     reference=self.reference,
                     runs=(*a.runs, *b.runs),
+                    needed="" if test.floor is not None or test.p is not None else "both need four seeds or more",
                     leave=partial(change_without, groups, seeds, (i, j), rng),
+                    seeds_for=_change_could,
                 )
             )
         return looks
@@ -130,6 +133,14 @@ class _Case:
         if min(len(first), len(second)) < 4:
             return None
         return cls(a=a, b=b, shared=shared, groups=(first, second), seeds=seeds)
+
+
+def _rho_could(level: float) -> str:
+    return f"{seeds_for_rho(level)} seeds could"
+
+
+def _change_could(level: float) -> str:
+    return f"{seeds_for_change(level)} seeds in each of the two could"
 
 
 def rho_without(
@@ -185,11 +196,3 @@ def fisher_interval(test: Test, level: float) -> Estimate:
 @cache
 def _normal_quantile(p: float) -> float:
     return float(special.ndtri(p))
-
-
-def seeds_for_rho(alpha: float) -> int:
-    """Smallest n with which an exact two-sided test of rho can reach alpha: 2 / n! at best."""
-    n = 3
-    while 2 / math.factorial(n) > alpha:
-        n += 1
-    return n

@@ -1,6 +1,5 @@
 """Does a behavior follow the dose λ, and are reversals of single seeds more than regression to the mean?"""
 
-import math
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +8,7 @@ from scipy import special
 from analysis.anomalies.base import Data, Detector, about, all_seeds, named, seed_table, without
 from analysis.design import Declared
 from analysis.looks import Look, group, interval_text, leaving_out, metric_unit
+from analysis.needed import seeds_for_orders, seeds_for_trend
 from analysis.panel import Sheet
 from analysis.stats.intervals import welch_difference
 from analysis.stats.permutation import two_sample_test
@@ -76,7 +76,7 @@ class DoseTrend(Detector):
             runs=tuple(run for sheet in kept for run in sheet.sample(behavior)[2]),
             unit=unit,
             leave=lambda: leaving_out(all_seeds(kept), without_seed),
-            seeds_for=lambda level: f"{seeds_for_trend(len(kept), level)} seeds a dose could",
+            seeds_for=lambda level: trend_could(len(kept), level),
         )
 
 
@@ -85,12 +85,10 @@ def trend_test(samples: list[Array], rng: np.random.Generator) -> Test:
     return jonckheere_terpstra(samples) if len(samples) > 2 else two_sample_test(samples[1], samples[0], rng)
 
 
-def seeds_for_trend(doses: int, level: float) -> int:
-    """Smallest number of seeds a dose with which a rising order of all values is rarer than `level`, two-sided."""
-    n = 1
-    while 2 * math.factorial(n) ** doses / math.factorial(n * doses) > level:
-        n += 1
-    return n
+def trend_could(doses: int, level: float) -> str:
+    """How many seeds a dose it takes for a trend to reach a level."""
+    n = seeds_for_trend(doses, level)
+    return "no number of seeds at two doses could, a third dose could" if n is None else f"{n} seeds a dose could"
 
 
 class Reversal(Detector):
@@ -165,14 +163,6 @@ class Reversal(Detector):
                 seeds_for=lambda level: f"{seeds_for_orders(level)} seeds could",
             )
         ]
-
-
-def seeds_for_orders(level: float) -> int:
-    """Smallest n with 1 / n! at most `level`."""
-    n = 2
-    while 1 / math.factorial(n) > level:
-        n += 1
-    return n
 
 
 def _explained(predicted: bool, slope: float) -> str:

@@ -8,11 +8,13 @@ from analysis.anomalies.base import Data, Detector, about, all_seeds
 from analysis.anomalies.dose import stratum_of
 from analysis.design import Declared
 from analysis.looks import Look, group, leaving_out, metric_unit
+from analysis.needed import more_for_equivalence
 from analysis.panel import Sheet
 from analysis.stats.ratios import fieller
 from analysis.stats.results import Array, Estimate
 from analysis.stats.slopes import Line, equivalent_slopes, fit_line, slope_difference
 from analysis.study import StudyOptions
+from analysis.verdicts import p_text
 
 TOLERANCE = 0.15
 
@@ -79,7 +81,17 @@ class Transfer(Detector):
             runs=tuple(run for _, _, runs in points for run in runs),
             unit=unit,
             leave=lambda: leaving_out(all_seeds([*a, *b]), without_seed),
+            power_for=lambda level: equality_takes(first, second, level),
         )
+
+
+def equality_takes(a: Line, b: Line, level: float) -> str:
+    """How many times the runs it takes to tell two equal slopes equal."""
+    times = more_for_equivalence(a, b, tolerance=TOLERANCE, level=level)
+    if times is None:
+        return "without a slope on the second model there is nothing to be equal to"
+    told = "as many runs would do" if times <= 1 else f"{times:.2g} times as many runs would be needed"
+    return f"if the slopes are equal, {told} to tell so with this scatter (80 % power at p {p_text(level)})"
 
 
 def _size(ladder: list[Sheet]) -> int:

@@ -7,11 +7,13 @@ import numpy as np
 from analysis.anomalies.base import Data, Detector, about, named, without
 from analysis.design import Declared
 from analysis.looks import Look, group, interval_text, leaving_out, metric_unit
+from analysis.needed import seeds_for_spread
 from analysis.panel import Sheet
 from analysis.stats.intervals import paired_sd_ratio_interval, sd_ratio_interval
 from analysis.stats.results import Array, Estimate, Test, no_estimate, no_test
 from analysis.stats.spread import brown_forsythe, each_against_rest
 from analysis.study import StudyOptions
+from analysis.verdicts import p_text
 
 BOUNDS = {"rho": (-1.0, 1.0), "truth_corr": (-1.0, 1.0), "auc": (0.0, 1.0), "pair_accuracy": (0.0, 1.0),
           "retention": (0.0, 1.0), "choice_accuracy": (0.0, 1.0), "answer_rate": (0.0, 1.0)}  # fmt: skip
@@ -70,6 +72,8 @@ class VarianceCompression(Detector):
             leave=lambda: leaving_out(
                 sheet.seeds, lambda seed: spread_without(sheet, list(samples), (most, least), seed)
             ),
+            seeds_for=lambda level: spread_takes(len(samples), level, "behavior", against_rest=True),
+            power_for=lambda level: spread_takes(len(samples), level, "behavior", against_rest=True),
         )
 
     def _ceiling(self, sheet: Sheet, behavior: str) -> Look | None:
@@ -100,6 +104,14 @@ class VarianceCompression(Detector):
             fixed="artefact",
             why="the bound leaves it no room, so a small spread says nothing about the model",
         )
+
+
+def spread_takes(groups: int, level: float, what: str, *, against_rest: bool = False) -> str:
+    """How many seeds it takes to see a difference in spread that is worth seeing."""
+    n = seeds_for_spread(groups, level, against_rest=against_rest)
+    seeds = "hardly any number of seeds" if n is None else f"{n} seeds"
+    shown = f"{seeds} would show one {what} of {groups} that spreads twice as far as the others"
+    return f"{shown} (80 % power at p {p_text(level)})"
 
 
 def spread_without(

@@ -1,6 +1,6 @@
 """How a quality check says what it found."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from analysis.findings import Group, Verdict
 from analysis.looks import Look
@@ -24,6 +24,7 @@ def flag(
     groups: tuple[Group, ...] = (),
     fixed: Verdict | None = "artefact",
     reference: str = "",
+    seeds_for: Callable[[float], str] | None = None,
 ) -> Look:
     """A look of one check; `fixed` None leaves the verdict to the test."""
     return Look(
@@ -39,6 +40,7 @@ def flag(
         runs=tuple(runs),
         fixed=fixed,
         why=why,
+        seeds_for=seeds_for,
     )  # fmt: skip
 
 

@@ -2,12 +2,14 @@
 
 import json
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.admission import NATS
 from analysis.looks import Look
+from analysis.needed import failures_for
 from analysis.panel import Panel, Sheet
 from analysis.quality.flags import flag, listed
 from analysis.quality.measurements import PLACES
@@ -88,9 +90,17 @@ def survivorship(frame: "pd.DataFrame", panel: Panel) -> list[Look]:
                 flag("survivorship", model=str(model), stratum=str(condition), size=own / len(part),
                      size_is="share of failed runs", n=len(rows), runs=list(part["run"]), test=test, fixed=None,
                      what=f"{model}: {own} of {len(part)} runs of {condition} failed, {others - own} of "
-                     f"{len(rows) - len(part)} of the other conditions", why="", reference="Fisher 1935")
+                     f"{len(rows) - len(part)} of the other conditions", why="", reference="Fisher 1935",
+                     seeds_for=partial(_failures_could, len(part), len(rows) - len(part)))
             )  # fmt: skip
     return looks
+
+
+def _failures_could(own: int, others: int, level: float) -> str:
+    k = failures_for(own, others, level)
+    return (
+        f"{own} failures out of {own} could not either" if k is None else f"{k} failures in this condition alone could"
+    )
 
 
 def _condition(condition: object, config: str) -> str:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from analysis.findings import Finding, Result
 from analysis.render.cells import DASH, estimate, with_second
+from analysis.verdicts import p_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +22,8 @@ def is_look(result: Result) -> bool:
 
 def headers(level: float) -> list[str]:
     """Column titles of Markdown tables."""
-    return ["#", "detector", "model", "behavior", "stratum", f"effect [{100 * level:g} %]", "n", "p (adj.)", "verdict"]
+    return ["#", "detector", "model", "behavior", "stratum", f"effect [{100 * level:g} %]", "n", "p (adj.)", "floor",
+            "verdict"]  # fmt: skip
 
 
 def row(finding: Finding) -> list[str]:
@@ -30,8 +32,12 @@ def row(finding: Finding) -> list[str]:
     return [
         str(finding.number), about["detector"], about.get("model", DASH), about.get("behavior", DASH),
         about.get("stratum", DASH), estimate(finding.effect), str(test.n), with_second(test.p, test.p_adjusted),
-        finding.verdict,
+        _p(test.floor), finding.verdict,
     ]  # fmt: skip
+
+
+def _p(p: float | None) -> str:
+    return DASH if p is None else p_text(p)
 
 
 def flat(finding: Finding) -> dict[str, object]:
@@ -59,14 +65,14 @@ def tables(result: Result) -> "list[Table]":
         title += f", {len(shown)} shown (the others are plain negatives: see --csv)"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("#", justify="right", no_wrap=True)
-    for name in ("what", "model\nstratum", "effect", "n", "p\nadjusted", "verdict"):
+    for name in ("what", "model\nstratum", "effect", "n\nfloor of p", "p\nadjusted", "verdict"):
         table.add_column(name)
     for finding in shown:
-        number, detector, model, behavior, stratum, effect, n, _, verdict = row(finding)
+        number, detector, model, behavior, stratum, effect, n, _, floor, verdict = row(finding)
         test = finding.tests[0]
         p = DASH if test.p is None else f"{test.p:.2g}\n{test.p_adjusted:.2g}"
         table.add_row(
-            number, f"{detector}\n{behavior}", f"{model}\n{stratum}", effect, n, p, verdict,
+            number, f"{detector}\n{behavior}", f"{model}\n{stratum}", effect, f"{n}\n{floor}", p, verdict,
             style=_STYLES.get(finding.verdict),
         )  # fmt: skip
     return [table]

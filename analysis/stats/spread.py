@@ -1,6 +1,7 @@
 """Do groups spread alike? Brown-Forsythe test of equal variances."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,22 @@ def brown_forsythe(groups: Sequence[npt.ArrayLike]) -> Test:
     within = sum(float(((z - z.mean()) ** 2).sum()) for z in deviations) / df_within
     f = between / within
     p = float(special.fdtrc(df_between, df_within, f))
-    return Test(statistic=f, p=p, n=n, method=METHOD)
+    return Test(statistic=f, p=p, n=n, method=METHOD, floor=_floor(tuple(sample.size for sample in samples)))
+
+
+@cache
+def _floor(sizes: tuple[int, ...]) -> float | None:
+    """Smallest p of the test: of an odd number of values one is the median itself, so its deviation is 0.
+
+    The deviations of such a group vary, and F is at most max over groups of (n - 1)(1 - n / N) times (N - k) / (k - 1):
+    one group deviates by 0, 1, ..., 1 and the others not at all (with equal sizes (n - 1)²). None where a group of an
+    even number may deviate by 1, ..., 1 and F is unbounded.
+    """
+    n, k = sum(sizes), len(sizes)
+    if any(size % 2 == 0 for size in sizes) or n == k:
+        return None
+    largest = max((size - 1) * (1 - size / n) for size in sizes) * (n - k) / (k - 1)
+    return float(special.fdtrc(k - 1, n - k, largest))
 
 
 def each_against_rest(table: Array) -> Test:
@@ -52,4 +68,16 @@ def each_against_rest(table: Array) -> Test:
     if not known.any():
         return no_test("degenerate", method, size)
     f = float((between[known] / within[known]).max())
-    return Test(statistic=f, p=min(1.0, columns * float(special.fdtrc(1, size - 2, f))), n=size, method=method)
+    floor = _floor_against_rest(n, columns)
+    return Test(
+        statistic=f, p=min(1.0, columns * float(special.fdtrc(1, size - 2, f))), n=size, method=method, floor=floor
+    )
+
+
+@cache
+def _floor_against_rest(n: int, columns: int) -> float | None:
+    """As `_floor`: F is at most (n - 1)(1 - 1 / k)(kn - 2); one column deviates and the rest do not."""
+    if n % 2 == 0:
+        return None
+    largest = (n - 1) * (1 - 1 / columns) * (n * columns - 2)
+    return min(1.0, columns * float(special.fdtrc(1, n * columns - 2, largest)))

@@ -11,9 +11,9 @@ from statsmodels.stats.multitest import multipletests
 
 from analysis.effects import Effects
 from analysis.findings import Finding, Result
+from analysis.needed import seeds_a_side
 from analysis.render.text import to_json
 from analysis.study import StudyOptions
-from analysis.verdicts import seeds_needed
 
 Make = Callable[..., list]  # type: ignore[type-arg]
 Frame = Callable[..., pd.DataFrame]
@@ -224,7 +224,7 @@ def test_results_are_json_without_nan(make_arm: Make, make_frame: Frame) -> None
 
 
 def test_seeds_needed_follow_from_the_floor() -> None:
-    assert [seeds_needed(alpha) for alpha in (0.5, 0.1, 0.05, 0.01, 0.005)] == [2, 3, 4, 5, 6]
+    assert [seeds_a_side(alpha) for alpha in (0.5, 0.1, 0.05, 0.01, 0.005)] == [2, 3, 4, 5, 6]
 
 
 def test_without_effects_at_most_alpha_of_the_warehouses_report_one(make_arm: Make, make_frame: Frame) -> None:

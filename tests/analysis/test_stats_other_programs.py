@@ -13,7 +13,8 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from analysis.anomalies.dose import isotonic, seeds_for_trend, slope_test, trend_test
+from analysis.anomalies.dose import isotonic, slope_test, trend_test
+from analysis.needed import seeds_for_trend
 from analysis.stats.couplings import spearman_pairs
 from analysis.stats.effect_size import hedges_correction, hedges_g
 from analysis.stats.intervals import mean_interval, welch_test
