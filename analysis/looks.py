@@ -46,6 +46,10 @@ class Look:
     counted: bool = False
     """Whether the test of a fixed verdict is a look all the same, because its p helped to decide."""
     notes: tuple[str, ...] = ()
+    blocks: Array | None = None
+    """Strata x seeds, where these are not the groups: the values whose seed effect the test takes out."""
+    unblocked: Callable[[], Test] | None = None
+    """The same question without taking out a seed effect; asked where seeds carry none that can be told."""
     leave: Callable[[], Robustness | None] | None = None
     """Leaves out one seed at a time; called only for a headline: a finding that is supported or suggestive."""
     needed: str = ""

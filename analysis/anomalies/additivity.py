@@ -36,7 +36,7 @@ class Additivity(Detector):
         "model and the rest of the configuration constant; two of freeze ratio, compress ratio, SAE layer and λ vary; "
         "seeds replicate a cell, where there are several"
     )
-    design = Declared(varies=frozenset(AXES))
+    design = Declared(varies=frozenset(AXES), seeds="blocks")
     test = (
         "one run a cell: Tukey's one-degree-of-freedom test for non-additivity; several: F of the interaction, "
         "p by permutation of the additive model's residuals"
@@ -95,6 +95,8 @@ class Additivity(Detector):
             else "",
             needed="with one run a cell and so few cells there is nothing to test: replicate cells over seeds",
             leave=partial(grid.leave_seeds, rng),
+            blocks=grid.seed_table,
+            unblocked=partial(grid.test, rng, blocks=False),
         )
 
 
@@ -143,16 +145,24 @@ class Grid:
             for level, row in zip(self.rows, self.means, strict=True)
         )
 
-    def test(self, rng: np.random.Generator) -> Test:
-        """Tukey's test with one value a cell, else the interaction over replicated cells (seeds as blocks)."""
+    @cached_property
+    def seed_table(self) -> Array | None:
+        """Cells x seeds, where several seeds have every cell: their own effect can then be taken out."""
+        seeds, codes = np.unique(self.seeds, return_inverse=True)
+        if len(seeds) < 2 or not (self.sizes == len(seeds)).all():
+            return None
+        table = np.empty((self.sizes.size, len(seeds)))
+        table[self.at[:, 0] * len(self.columns) + self.at[:, 1], codes] = self.values
+        return table
+
+    def test(self, rng: np.random.Generator, *, blocks: bool = True) -> Test:
+        """Tukey's test with one value a cell, else the interaction over replicated cells (whole seeds as blocks)."""
         if (self.sizes == 1).all():
             return tukey_one_df(self.means)
-        seeds = np.unique(self.seeds)
-        codes = np.searchsorted(seeds, self.seeds).astype(np.int64)
-        whole = bool((self.sizes == len(seeds)).all())
+        codes = np.unique(self.seeds, return_inverse=True)[1].astype(np.int64)
+        shared = codes if blocks and self.seed_table is not None else None
         return replicated_interaction(
-            Replicated(rows=self.at[:, 0], columns=self.at[:, 1], blocks=codes if whole else None, values=self.values),
-            rng,
+            Replicated(rows=self.at[:, 0], columns=self.at[:, 1], blocks=shared, values=self.values), rng
         )
 
     def leave_seeds(self, rng: np.random.Generator) -> Robustness | None:

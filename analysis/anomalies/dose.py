@@ -97,7 +97,7 @@ class Reversal(Detector):
     name = "reversal"
     question = "Do seeds that start high fall at the first dose by more than regression to the mean predicts?"
     stratum = "one dose series; the same seeds at λ = 0 and at the next dose"
-    design = Declared(varies=frozenset({"rho_weight"}), paired=True)
+    design = Declared(varies=frozenset({"rho_weight"}), seeds="subjects")
     test = "exact permutation test of the slope of the next value on the start value against zero"
     null = "start and next value of a seed are independent: then the slope of the change on the start is -1"
     reference = "Galton 1886; Bland & Altman 1994"

@@ -1,5 +1,7 @@
 """Does a condition act differently on one seed than on the others?"""
 
+from functools import partial
+
 import numpy as np
 
 from analysis.anomalies.base import Data, Detector, about, named, seed_table
@@ -7,7 +9,14 @@ from analysis.design import Declared
 from analysis.looks import Look, group, leaving_out, metric_unit
 from analysis.panel import Sheet
 from analysis.stats.results import Array, Test, no_estimate
-from analysis.stats.twoway import additive, largest_of_all, largest_residual, permuted_columns, tukey_one_df
+from analysis.stats.twoway import (
+    additive,
+    largest_of_all,
+    largest_of_rows,
+    largest_residual,
+    permuted_columns,
+    tukey_one_df,
+)
 from analysis.study import StudyOptions
 
 MOST_PERMUTED = 100
@@ -23,7 +32,7 @@ class Interaction(Detector):
     stratum = (
         "model, settings, λ, γ constant; conditions x seeds with one run a cell; only seeds that all conditions have"
     )
-    design = Declared(varies=frozenset({"condition"}), paired=True)
+    design = Declared(varies=frozenset({"condition"}), seeds="blocks")
     test = (
         "largest residual of the additive model (max-T over the cells); beside it Tukey's one-degree-of-freedom test, "
         "and the largest residual over all cells and behaviors under permutation of the seeds within conditions"
@@ -71,6 +80,7 @@ class Interaction(Detector):
             unit=unit,
             leave=lambda: leaving_out(seeds, lambda seed: without_seed(table, np.array(seeds) != seed)),
             at_most="suggestive",
+            unblocked=partial(largest_of_rows, table),
             notes=(ONE_VALUE,),
         )
 

@@ -27,7 +27,7 @@ class Responder(Detector):
     name = "responder"
     question = "Do seeds differ in their slope over λ, and does one stand out?"
     stratum = "one dose series; the same seeds at every dose"
-    design = Declared(varies=frozenset({"rho_weight"}), paired=True)
+    design = Declared(varies=frozenset({"rho_weight"}), seeds="subjects")
     test = (
         "F ratio of random slopes (seeds' slopes against the scatter about their lines): the larger p of the F test "
         "and of permuting each dose's values over the seeds; beside it, for normal errors, the F test alone, the "

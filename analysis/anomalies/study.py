@@ -108,21 +108,48 @@ def held_to(gate: Gate, designs: Mapping[str, Declared], looks: Sequence[Look]) 
     for name, design in designs.items():
         own = [look for look in looks if look.detector == name]
         passed, refused = gate.enforce(design, own)
-        kept += [with_seed_icc(look) for look in passed] if design.paired else passed
+        held = passed if design.seeds == "replicates" else [with_seed_icc(look) for look in passed]
+        raised = sum(look is not before and _p(look) > _p(before) for look, before in zip(held, passed, strict=True))
+        kept += held
         messages += [f"{count} looks of {name} are refused: {why}" for why, count in refused.items()]
+        if raised:
+            messages.append(
+                f"{raised} looks of {name} take out an effect of seeds that cannot be told: they have to hold without "
+                "it as well, which raises their p"
+            )
     return kept, messages
 
 
+def _p(look: Look) -> float:
+    return 0.0 if look.test.p is None else look.test.p
+
+
 def with_seed_icc(look: Look) -> Look:
-    """A look that pairs seeds says first whether seeds carry an effect: without one, pairing gains nothing."""
-    if len({group.seeds for group in look.groups}) != 1:
+    """Whether seeds carry an effect, beside a look that sets values of one seed against each other.
+
+    Where they carry none that can be told and are blocks, the larger p of the tests with and without blocks counts:
+    never less than the p of the test that the design fixed, so that the check costs nothing of the error level.
+    """
+    table = look.blocks
+    if table is None and len({group.seeds for group in look.groups}) == 1:
+        table = np.array([group.values for group in look.groups])
+    if table is None:
         return look
-    icc = seed_icc(np.array([group.values for group in look.groups]))
+    icc = seed_icc(table)
     if icc.p is None or icc.effect is None:
         return look
-    carry = "carry an effect of their own" if icc.p <= 1 - icc.effect.level else "carry no effect that can be told"
-    note = f"seed ICC {interval_text(icc.effect)}, F test p = {p_text(icc.p)}: over these strata seeds {carry}"
-    return replace(look, notes=(*look.notes, note))
+    carry = icc.p <= 1 - icc.effect.level
+    words = "carry an effect of their own" if carry else "carry no effect that can be told"
+    note = f"seed ICC {interval_text(icc.effect)}, F test p = {p_text(icc.p)}: over these strata seeds {words}"
+    look = replace(look, notes=(*look.notes, note))
+    if carry or look.unblocked is None or look.test.p is None:
+        return look
+    without = look.unblocked()
+    if without.p is None:
+        return look
+    note = f"with seeds as blocks p = {p_text(look.test.p)}, without p = {p_text(without.p)}: the larger counts"
+    larger = look.test if look.test.p >= without.p else without
+    return replace(look, test=larger, notes=(*look.notes, note))
 
 
 def caption(options: StudyOptions, count: int, detectors: int) -> str:

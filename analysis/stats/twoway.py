@@ -14,6 +14,7 @@ DRAWS = 99_999
 TUKEY = "Tukey's test for non-additivity with one degree of freedom"
 PERMUTED = "largest residual of the additive model over all cells and tables (max-T), values permuted within rows"
 LARGEST = "largest residual of the additive model over all cells (max-T), normal errors"
+LARGEST_OF_ROWS = "largest deviation from the row's mean over all cells (max-T), normal errors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +61,24 @@ def largest_residual(table: Array) -> Test:
     fit = additive(table)
     if is_constant(table.ravel()) or _nothing(fit, table):
         return no_test("degenerate", LARGEST, table.size)
-    seen = float(np.abs(fit.residuals).max() / math.sqrt(fit.ss))
-    null = _null(*table.shape)
+    return _against_null(fit.residuals, _null(*table.shape), LARGEST)
+
+
+def largest_of_rows(table: Array) -> Test:
+    """The same for columns that carry no effect: max |deviation from the row's mean| / sqrt(SS)."""
+    deviations = table - table.mean(axis=1, keepdims=True)
+    if min(table.shape) < 2 or table.size < 4:
+        return no_test("not enough data", LARGEST_OF_ROWS, table.size)
+    if float(np.abs(deviations).max()) <= 1e-12 * max(1e-300, float(np.abs(table).max())):
+        return no_test("degenerate", LARGEST_OF_ROWS, table.size)
+    return _against_null(deviations, _null(*table.shape, blocks=False), LARGEST_OF_ROWS)
+
+
+def _against_null(residuals: Array, null: Array, method: str) -> Test:
+    seen = float(np.abs(residuals).max() / math.sqrt(float((residuals**2).sum())))
     p = float((1 + len(null) - np.searchsorted(null, seen - 1e-12)) / (1 + len(null)))
     return Test(
-        statistic=seen, p=p, n=table.size, method=f"{LARGEST} ({DRAWS} Monte Carlo draws)", floor=1 / (1 + DRAWS),
+        statistic=seen, p=p, n=residuals.size, method=f"{method} ({DRAWS} Monte Carlo draws)", floor=1 / (1 + DRAWS),
         p_error=math.sqrt(p * (1 - p) / DRAWS),
     )  # fmt: skip
 
@@ -168,14 +182,15 @@ def _nothing(fit: Additive, table: Array) -> bool:
 
 
 @lru_cache(maxsize=32)
-def _null(rows: int, columns: int) -> Array:
+def _null(rows: int, columns: int, *, blocks: bool = True) -> Array:
     """Sorted null statistics; the generator is fixed, so that p does not depend on what was tested before."""
     rng = np.random.default_rng(rows * 1000 + columns)
     found, left = [], DRAWS
     while left:
         count = min(left, max(1, 2_000_000 // (rows * columns)))
         draws = rng.standard_normal((count, rows, columns))
-        draws -= draws.mean(axis=1, keepdims=True)
+        if blocks:
+            draws -= draws.mean(axis=1, keepdims=True)
         draws -= draws.mean(axis=2, keepdims=True)
         flat = np.abs(draws.reshape(count, -1))
         found.append(flat.max(axis=1) / np.sqrt((flat**2).sum(axis=1)))
