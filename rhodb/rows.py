@@ -44,14 +44,12 @@ COLUMNS: dict[type[Any], tuple[str, ...]] = {
 
 def run_uuid(identity: RunIdentity) -> str:
     """The name of a run, made from its identity, so that every machine and every attempt gives it the same."""
-    parts = [
-        identity.kind,
-        identity.model_key,
-        identity.model_fingerprint,
-        identity.seed,
-        identity.config_hash,
-    ]
-    return str(uuids.uuid5(NAMESPACE, canonical_json(parts)))
+    return uuid_of(identity.kind, identity.model_key, identity.model_fingerprint, identity.seed, identity.config_hash)
+
+
+def uuid_of(kind: str, model_key: str, model_fingerprint: str, seed: int, config_hash: str) -> str:
+    """`run_uuid` of an identity whose configuration was hashed already."""
+    return str(uuids.uuid5(NAMESPACE, canonical_json([kind, model_key, model_fingerprint, seed, config_hash])))
 
 
 def bulk_insert(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:

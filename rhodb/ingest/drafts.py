@@ -11,6 +11,8 @@ from rhodb.vocabulary import SIGNED_UNIT_METRICS, UNIT_METRICS
 Key = tuple[str, str]
 """(behavior, metric) of a score, or (table column, name) of another outcome."""
 
+LOWEST = dict.fromkeys(UNIT_METRICS, 0.0) | dict.fromkeys(SIGNED_UNIT_METRICS, -1.0)
+"""Metrics that lie between this and 1."""
 LEAST_DIGITS = 3
 """Numbers with fewer decimals are equal only if they are equal: rounded that far, different runs look alike."""
 
@@ -78,7 +80,7 @@ def category_results(row: dict[str, Any]) -> dict[Key, float]:
 
 def add_score(draft: RunDraft, behavior: str, metric: str, value: float, n: int | None) -> None:
     """Add a score after checking its range."""
-    low = 0.0 if metric in UNIT_METRICS else -1.0 if metric in SIGNED_UNIT_METRICS else None
+    low = LOWEST.get(metric)
     if low is not None and not low <= value <= 1:
         raise FormatError(f"{metric} must lie between {low:g} and 1, got {value:g}", step(behavior))
     draft.scores[behavior, metric] = (value, n if n else None)

@@ -42,14 +42,13 @@ def read(fields: Sequence[Field], value: Any) -> tuple[dict[str, Any], dict[str,
     """The declared values by name (None: absent or null), and the entries that no field declares."""
     entries = mapping(value)
     values: dict[str, Any] = {}
-    declared: set[str] = set()
+    unread = dict(entries)
     for field in fields:
-        declared.add(field.key)
-        key, raw = field.key, entries.get(field.key)
+        key, raw = field.key, unread.pop(field.key, None)
         for other in field.also:
-            declared.add(other)
+            second = unread.pop(other, None)
             if raw is None:
-                key, raw = other, entries.get(other)
+                key, raw = other, second
         if raw is None:
             if field.required:
                 missing = "is null" if field.key in entries else "is missing"
@@ -60,7 +59,7 @@ def read(fields: Sequence[Field], value: Any) -> tuple[dict[str, Any], dict[str,
             values[field.name] = field.type(raw)
         except FormatError as error:
             raise error.under(step(key)) from None
-    return values, {key: entry for key, entry in entries.items() if key not in declared}
+    return values, unread
 
 
 def step(key: str | int) -> str:
@@ -119,6 +118,8 @@ def name(value: Any) -> str:
 
 def number(value: Any) -> float:
     """A finite number."""
+    if type(value) is float and -1e300 < value < 1e300:
+        return value
     if type(value) is not float and type(value) is not int:
         raise FormatError(f"expected a number, got {kind_of(value)}")
     try:

@@ -1,6 +1,6 @@
 """Formats of training experiments: alignment runs, merged alignment runs, hybrid pipelines, safety stress tests."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rhodb.ingest import fields as f
@@ -99,7 +99,8 @@ def _gaps(draft: RunDraft, entry: Object, head: Object) -> None:
         behavior_numbers(entry.get(name), key, draft)
         for name, key in (("scores", "quick_scores"), ("deltas", "quick_deltas"))
     )
-    before: dict[str, float] = dict(head["baseline_scores"])
+    stated: dict[str, float] = head["baseline_scores"]
+    before = dict(stated)
     for behavior in dict.fromkeys([*scores, *deltas]):
         score, delta = scores.get(behavior), deltas.get(behavior)
         if score is None and delta is not None and behavior in before:
@@ -113,14 +114,19 @@ def _gaps(draft: RunDraft, entry: Object, head: Object) -> None:
         else:
             draft.extra[f"delta_{behavior}"] = delta  # a difference to nothing that is known
     if before:
-        draft.baseline = RunDraft(
-            kind="baseline",
-            model=draft.model,
-            seed=0,
-            config=known({"format": "alignment", "backend": head["backend"]}),
-            place="$.baseline",
-            scores={(behavior, "gap"): (value, None) for behavior, value in before.items()},
-        )
+        draft.baseline = head["before"] if before == stated else baseline_run(head, before)
+
+
+def baseline_run(head: Object, scores: Mapping[str, float]) -> RunDraft:
+    """The untouched model, as far as the file knows it."""
+    return RunDraft(
+        kind="baseline",
+        model=head["model"],
+        seed=0,
+        config=known({"format": "alignment", "backend": head["backend"]}),
+        place="$.baseline",
+        scores={(behavior, "gap"): (value, None) for behavior, value in scores.items()},
+    )
 
 
 def alignment_head(head: dict[str, Any], stem: str) -> dict[str, Any]:
@@ -135,7 +141,9 @@ def alignment_head(head: dict[str, Any], stem: str) -> dict[str, Any]:
     probe = RunDraft(kind="baseline", model="", seed=0, config={}, place="")
     scores = behavior_numbers(head["baseline"], "baseline", probe)
     found = {behavior: value for behavior, value in scores.items() if value is not None}
-    return {**head, "stem": stem, "settings": settings, "baseline_scores": found, "unread": unread | probe.extra}
+    unread |= probe.extra
+    before = baseline_run(head, found)
+    return {**head, "stem": stem, "settings": settings, "baseline_scores": found, "before": before, "unread": unread}
 
 
 def merged_entries(head: Object, value: Object) -> Iterator[Entry]:

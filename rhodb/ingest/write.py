@@ -1,6 +1,7 @@
 """Runs of a file into the tables: which are new, which are there already, which differ."""
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import Connection
@@ -10,7 +11,7 @@ from rhodb.ingest.drafts import RunDraft, same_results
 from rhodb.ingest.fields import FormatError
 from rhodb.ingest.files import Contents
 from rhodb.ingest.formats import Reading
-from rhodb.ingest.rows import Known, Rows, StoredRuns, draft_uuid
+from rhodb.ingest.rows import LOOK_UP, Identity, Known, Rows, StoredRuns, draft_uuid
 
 if TYPE_CHECKING:
     from rhodb.ingest.driver import FileReport
@@ -79,15 +80,15 @@ class Writer:
         failed: list[RunDraft] = []
         try:
             source = self.rows.source(contents, reading.format, extra={}, n_read=0, n_added=0)
-            for draft in reading.runs:
-                report.count(draft)
+            runs = iter(reading.runs)
+            while drafts := list(islice(runs, LOOK_UP)):
+                for draft in drafts:
+                    report.count(draft)
                 # Finished runs first, so that the failed attempts of a run are its repeats, not the other way round.
-                if draft.error is not None:
-                    failed.append(draft)
-                else:
-                    self._take(draft, source, report)
-            for draft in failed:
-                self._take(draft, source, report)
+                failed += [draft for draft in drafts if draft.error is not None]
+                self._take_all([draft for draft in drafts if draft.error is None], source, report)
+            for start in range(0, len(failed), LOOK_UP):
+                self._take_all(failed[start : start + LOOK_UP], source, report)
             self._flush(source)
             contents.check_unchanged()
             report.extra += len(reading.extra)
@@ -95,16 +96,25 @@ class Writer:
         except IntegrityError as error:
             raise FormatError(f"breaks a rule of the warehouse: {str(error.orig).splitlines()[0]}") from error
 
-    def _take(self, draft: RunDraft, source: int, report: "FileReport") -> int:
-        """Place a run, its baseline first; each once. What waits is written now and then, so that memory is bounded."""
+    def _take_all(self, drafts: list[RunDraft], source: int, report: "FileReport") -> None:
+        """Place runs. What waits is written now and then, so that memory is bounded."""
+        self.stored.look_up(self._identity(draft) for draft in drafts)
+        for draft in drafts:
+            self._take(draft, report)
+        if self.rows.is_full:
+            self._flush(source)
+
+    def _take(self, draft: RunDraft, report: "FileReport") -> int:
+        """Place a run, its baseline first; each once."""
         if draft.row is None:
-            baseline = self._take(draft.baseline, source, report) if draft.baseline is not None else None
+            baseline = self._take(draft.baseline, report) if draft.baseline is not None else None
             draft.row = self._place(draft, baseline, report)
             if draft.kind != "baseline" or draft.family:
                 self._links.append((draft.row, draft.place))
-            if self.rows.is_full:
-                self._flush(source)
         return draft.row
+
+    def _identity(self, draft: RunDraft) -> Identity:
+        return draft.kind, self.rows.model(draft.model), draft.seed, draft.config_hash
 
     def _flush(self, source: int) -> None:
         self.rows.flush()
@@ -115,8 +125,7 @@ class Writer:
     def _place(self, draft: RunDraft, baseline: int | None, report: "FileReport") -> int:
         """Find the run that a draft is, or add it; the id of its row."""
         counted = draft.kind != "baseline" or bool(draft.family)
-        model = self.rows.model(draft.model)
-        identity = (draft.kind, model, draft.seed, draft.config_hash)
+        identity = self._identity(draft)
         known = self.stored.find(identity)
         results = draft.results()
         for other in known:
@@ -129,7 +138,7 @@ class Writer:
         if changed is not None and changed.id not in self._in_conflict:
             return self._conflict(changed, draft, baseline, report)
         repeat = max((other.repeat for other in known), default=-1) + 1
-        run_id = self.rows.add(draft, model, baseline, repeat)
+        run_id = self.rows.add(draft, identity[1], baseline, repeat)
         self.stored.remember(identity, Known(id=run_id, repeat=repeat, error=draft.error, draft=draft))
         report.added += counted
         if repeat and counted and draft.error is None:
