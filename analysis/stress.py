@@ -1,7 +1,7 @@
 """`rhodb analyze stress`: refusal rates by condition and category, and how they differ over the same prompts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,11 +11,13 @@ import numpy as np
 from analysis.findings import Estimate, Result, Robustness, Test
 from analysis.looks import RULE, Look, interval_text, judged, leaving_out
 from analysis.query import Conditions, Query, read_sql
+from analysis.stats.clusters import clustered_mean, clustered_rate
 from analysis.stats.intervals import mean_interval
 from analysis.stats.permutation import sign_flip_test
 from analysis.stats.rates import fisher_exact, mcnemar, newcombe, newcombe_paired, wilson
 from analysis.stats.results import no_test
 from analysis.study import Study, StudyOptions
+from analysis.wording import wording_clusters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 KINDS = (("jailbreak", "jailbreaks refused"), ("benign", "benign prompts refused"))
 REFERENCES = ("baseline", "sft-only")
 """What conditions are set against: the untouched model, and training without a contrastive term."""
-REFERENCE = "Wilson 1927; Newcombe 1998 (independent and paired, method 10); McNemar 1947; Fisher 1935"
+REFERENCE = (
+    "Wilson 1927; Newcombe 1998 (independent and paired, method 10); McNemar 1947; Fisher 1935; Kish 1965 and "
+    "Liang & Zeger 1986 (clusters)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,8 @@ class Arm:
     runs: tuple[str, ...]
     answers: Mapping[int, Mapping[str, int]]
     """Seed -> prompt -> 1 if refused; empty where single answers are not stored."""
+    wording: Mapping[str, int]
+    """Prompt -> cluster of prompts that share their wording."""
 
     def without(self, seed: int) -> "Arm":
         """The arm without a seed's answers."""
@@ -57,12 +64,13 @@ class Stress(Study):
         looks: list[Look] = []
         for (model, _, judge), rows in frame.groupby(["model", "model_fingerprint", "judge"], dropna=False):
             place = {"model": str(model), "judge": judge if isinstance(judge, str) else ""}
+            wording = wordings(rows)
             for kind, words in KINDS:
-                looks += _looks(place, kind, words, counted(rows, kind), options, rng)
+                looks += _looks(place, kind, words, counted(rows, kind, wording), options, rng)
                 answers = rows[(rows["kind"] == kind) & rows["category"].notna()]
                 for category, part in answers.groupby("category", sort=True):
                     where = {**place, "category": str(category)}
-                    looks += _looks(where, kind, words, answered(part), options, rng)
+                    looks += _looks(where, kind, words, answered(part, wording), options, rng)
         query = self.query(options)
         findings, count = judged(looks, options, query)
         messages = () if findings else ("no finished stress test: run `rhodb run stress-test`",)
@@ -71,12 +79,22 @@ class Stress(Study):
             query=query,
             caption="Rates over prompts with Wilson intervals. Differences pair the answers to the same prompt (exact "
             "McNemar test, Newcombe's paired interval; over several seeds each prompt's mean answer, sign flips and t "
-            "interval over prompts); where single answers are not stored, Fisher's test of the counts. "
+            "interval over prompts). Prompts of one wording and answers to one prompt are clusters; where single "
+            "answers are not stored, Fisher's test of the counts takes all answers for independent. "
             f"What would differ on other prompts is in the intervals, what differs between seeds is not. {RULE}.",
         )  # fmt: skip
 
 
-def counted(rows: "pd.DataFrame", kind: str) -> dict[str, Arm]:
+def wordings(rows: "pd.DataFrame") -> dict[str, int]:
+    """Prompt -> cluster: prompts that differ in a few words only are not independent (`analysis.wording`)."""
+    if "prompt" not in rows.columns:
+        return {}
+    prompts = rows[rows["prompt_key"].notna()].drop_duplicates("prompt_key")
+    clusters = wording_clusters([str(text) for text in prompts["prompt"]])
+    return dict(zip(prompts["prompt_key"], clusters, strict=True))
+
+
+def counted(rows: "pd.DataFrame", kind: str, wording: Mapping[str, int]) -> dict[str, Arm]:
     """Arms from the counts of all runs, with the single answers where they are stored."""
     arms = {}
     for condition, every in rows.groupby("condition", sort=False):
@@ -86,16 +104,17 @@ def counted(rows: "pd.DataFrame", kind: str) -> dict[str, Arm]:
             arms[str(condition)] = Arm(
                 condition=str(condition), refused=int(heads[f"{kind}_refused"].sum()), n=int(heads[f"n_{kind}"].sum()),
                 runs=tuple(heads["run"]), answers=answers_of(every[every["kind"] == kind]),
+                wording=wording,
             )  # fmt: skip
     return arms
 
 
-def answered(rows: "pd.DataFrame") -> dict[str, Arm]:
+def answered(rows: "pd.DataFrame", wording: Mapping[str, int]) -> dict[str, Arm]:
     """Arms from single answers alone: those of one category."""
     return {
         str(condition): Arm(
             condition=str(condition), refused=int(part["refused"].sum()), n=len(part),
-            runs=tuple(dict.fromkeys(part["run"])), answers=answers_of(part),
+            runs=tuple(dict.fromkeys(part["run"])), answers=answers_of(part), wording=wording,
         )
         for condition, part in rows.groupby("condition", sort=False)
     }  # fmt: skip
@@ -138,7 +157,7 @@ def _look(
     options: StudyOptions,
     rng: np.random.Generator,
 ) -> Look:
-    rate = wilson(arm.refused, arm.n, level=options.level)
+    rate, clusters = rate_of(arm, options.level)
     category = place.get("category", "")
     where = f"{place['model']}, {arm.condition}" + (f", {category}" if category else "")
     stratum = ", ".join([arm.condition, *([place["judge"]] if place["judge"] else [])])
@@ -157,7 +176,7 @@ def _look(
         about={"model": place["model"], "behavior": "refusal", "metric": f"{kind} refusal rate", "split": "none",
                "quantity": "rate", "stratum": f"{stratum}, {category}" if category else stratum},
         what=what, effect=effect, test=tests[0], more=tests[1:],
-        method=f"{effect.method}; {tests[0].method}", reference=REFERENCE,
+        method=f"{effect.method}; {tests[0].method}", reference=REFERENCE, notes=_dependence(arm, clusters),
         runs=(*arm.runs, *(reference.runs if reference is not None else ())),
         needed=needed, seeds_for=prompts_for if reference is not None and reference.answers and arm.answers else None,
         leave=None if reference is None else partial(_without_seeds, arm, reference, options.level, rng),
@@ -186,17 +205,56 @@ def over_prompts(arm: Arm, reference: Arm, level: float, rng: np.random.Generato
     """Difference over the prompts that both answered.
 
     One answer each: the exact McNemar test. Several seeds: each prompt's mean over them, its sign flipped at random;
-    the prompt is the unit, so that seeds do not count as prompts.
+    the prompt is the unit, so that seeds do not count as prompts. Where prompts share a wording, the wording is the
+    unit: the sign of its summed changes is flipped, and the interval's error is cluster-robust.
     """
     sides = [_by_prompt(side) for side in (arm, reference)]
     prompts = [prompt for prompt in sides[0] if prompt in sides[1]]
     a, b = (np.array([side[prompt] for prompt in prompts]) for side in sides)
+    clusters = clusters_of(arm, prompts)
+    if len(set(clusters)) < len(prompts):
+        sums = np.bincount(clusters, weights=a - b)
+        return _within_one(clustered_mean(a - b, clusters, level=level)), sign_flip_test(sums[sums != 0], rng)
     if max(len(arm.answers), len(reference.answers)) == 1:
         only_a, only_b = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
         both, neither = int(((a == 1) & (b == 1)).sum()), int(((a == 0) & (b == 0)).sum())
         return newcombe_paired(both, only_a, only_b, neither, level=level), mcnemar(only_a, only_b)
     changed = (a - b)[a != b]
     return _within_one(mean_interval(a - b, level=level)), sign_flip_test(changed, rng)
+
+
+def clusters_of(arm: Arm, prompts: Sequence[str]) -> list[int]:
+    """A number from 0 for each prompt; prompts of unknown wording stand by themselves."""
+    names = [arm.wording.get(prompt, prompt) for prompt in prompts]
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return [numbers[name] for name in names]
+
+
+def rate_of(arm: Arm, level: float) -> tuple[Estimate, int | None]:
+    """Share of refusals, and how many wordings it rests on; None where single answers are not stored (all of them).
+
+    Answers of several seeds to one prompt, and to prompts of one wording, are a cluster.
+    """
+    prompts = [prompt for found in arm.answers.values() for prompt in found]
+    if len(prompts) != arm.n:
+        return wilson(arm.refused, arm.n, level=level), None
+    clusters = clusters_of(arm, prompts)
+    if len(set(clusters)) == arm.n:
+        return wilson(arm.refused, arm.n, level=level), arm.n
+    outcomes = [refused for found in arm.answers.values() for refused in found.values()]
+    return clustered_rate(outcomes, clusters, level=level), len(set(clusters))
+
+
+def _dependence(arm: Arm, clusters: int | None) -> tuple[str, ...]:
+    """What a reader has to know where answers are not independent."""
+    if clusters is None:
+        return ("single answers are not stored: the interval and Fisher's test take all answers for independent",)
+    if clusters < arm.n:
+        return (
+            f"{arm.n} answers to prompts of {clusters} wordings: intervals and the paired test take a wording for the "
+            "unit, Fisher's test does not",
+        )
+    return ()
 
 
 def _within_one(estimate: Estimate) -> Estimate:

@@ -1,7 +1,8 @@
 -- Stress tests: counts of refusals and the single answers; one row a run and answer (a run without answers: one row).
 SELECT runs.uuid AS run, models.key AS model, models.fingerprint AS model_fingerprint, runs.seed, runs.experiment,
        tested.condition, tested.n_jailbreak, tested.jailbreak_refused, tested.n_benign, tested.benign_refused,
-       tested.judge, answered.prompt_key, answered.kind, answered.category, answered.refused
+       tested.judge, answered.prompt_key, answered.kind, answered.category, answered.refused,
+       COALESCE(answered.prompt, answered.prompt_key) AS prompt
 FROM runs
 JOIN models ON models.id = runs.model_id
 JOIN stress_tests AS tested ON tested.run_id = runs.id

@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.stats.intervals import t_quantile
+from analysis.stats.rates import wilson_limits
 from analysis.stats.results import Array, Estimate, as_sample, is_constant, no_estimate
 
+RATE_METHOD = "Wilson score interval, clusters of answers as single trials"
 METHOD = "mean, cluster-robust standard error, Student t with one degree of freedom less than clusters"
 
 
@@ -38,6 +40,22 @@ def clustered_mean(values: npt.ArrayLike, clusters: npt.ArrayLike, *, level: flo
         return no_estimate("degenerate", METHOD, groups, value=mean, level=level)
     half = t_quantile(groups - 1, level) * error
     return Estimate(value=mean, low=mean - half, high=mean + half, n=groups, method=METHOD, level=level)
+
+
+def clustered_rate(outcomes: npt.ArrayLike, clusters: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
+    """Share of ones with Wilson's interval, taking the outcomes of a cluster for one trial; n counts clusters.
+
+    The effective number of trials is N² / sum of squared cluster sizes (Kish 1965, at an intraclass correlation of 1):
+    the number of clusters where they are alike. That is the widest that dependence inside clusters can ask for; an
+    estimate of it would rest on the few clusters with any ones at all.
+    """
+    sample = as_sample(outcomes)
+    _, sizes = np.unique(np.asarray(clusters), return_counts=True)
+    if not sample.size:
+        return no_estimate("not enough data", RATE_METHOD, 0, level=level)
+    rate = float(sample.mean())
+    low, high = wilson_limits(rate, sample.size**2 / float((sizes.astype(float) ** 2).sum()), level)
+    return Estimate(value=rate, low=low, high=high, n=len(sizes), method=RATE_METHOD, level=level)
 
 
 def resampled_means(table: Array, clusters: npt.ArrayLike, rng: np.random.Generator, *, draws: int) -> Array:

@@ -19,13 +19,17 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Estimate:
     _check_counts(successes, n)
     if n == 0:
         return no_estimate("not enough data", WILSON_METHOD, 0, level=level)
-    z = float(special.ndtri((1 + level) / 2))
     rate = successes / n
+    low, high = wilson_limits(rate, n, level)
+    return Estimate(value=rate, low=low, high=high, n=n, method=WILSON_METHOD, level=level)
+
+
+def wilson_limits(rate: float, n: float, level: float) -> tuple[float, float]:
+    """Wilson's limits of a rate over n > 0 trials; n may be an effective number."""
+    z = float(special.ndtri((1 + level) / 2))
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == n else centre + half
-    return Estimate(value=rate, low=low, high=high, n=n, method=WILSON_METHOD, level=level)
+    return (0.0 if rate == 0 else centre - half), (1.0 if rate == 1 else centre + half)
 
 
 def newcombe(successes_a: int, n_a: int, successes_b: int, n_b: int, *, level: float = 0.95) -> Estimate:
