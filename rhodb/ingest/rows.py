@@ -118,8 +118,9 @@ class StoredRuns(Driver):
                 "ORDER BY repeat",
                 [value for identity in part for value in identity],
             )
-            for *identity, run_id, repeat, error in rows:
-                self._known[tuple(identity)].append(Known(id=run_id, repeat=repeat, error=error))
+            for kind, model, seed, config_hash, run_id, repeat, error in rows:
+                found = Known(id=run_id, repeat=repeat, error=error)
+                self._known[kind, model, seed, config_hash].append(found)
 
     def remember(self, identity: Identity, known: Known) -> None:
         self._known[identity].append(known)
