@@ -10,7 +10,7 @@ from scipy import special
 from analysis.arms import Arm
 from analysis.stats.results import Array, Test, no_test
 from analysis.stats.spread import brown_forsythe
-from analysis.ushape.model import PARAMETERS, Bounds, Fits, Shape, least_squares, likelihood, optimal_weight
+from analysis.ushape.model import PARAMETERS, Bounds, Fits, Shape, least_squares, likelihoods, optimal_weight
 
 BARTLETT = "Bartlett's test of equal variances (normal data)"
 SHAPES: tuple[Shape, ...] = ("constant", "decay", "ushape")
@@ -69,12 +69,13 @@ def assumed_noise(
 def compare(sds: Array, sizes: Array, weights: Array, rng: np.random.Generator, *, draws: int) -> Comparison:
     """Fits, AICc and simulated likelihood-ratio tests. The χ² approximation would not hold: n is tiny, and the
     simpler shapes lie on the edge of the U (σp = 0, τ infinite)."""
-    fits = {shape: likelihood(shape, sds[None], sizes, weights) for shape in SHAPES}
+    fits = likelihoods(sds[None], sizes, weights)
     ratio = {shape: _ratio(fits[shape], fits["ushape"])[0] for shape in SHAPES[:2]}
     p = {}
     for shape in SHAPES[:2]:
         simulated = simulated_sds(fits[shape].sigma(weights)[0], sizes, rng, draws)
-        null = _ratio(likelihood(shape, simulated, sizes, weights), likelihood("ushape", simulated, sizes, weights))
+        refits = likelihoods(simulated, sizes, weights)
+        null = _ratio(refits[shape], refits["ushape"])
         p[shape] = float((1 + np.count_nonzero(null >= ratio[shape] - 1e-9)) / (1 + draws))
     return Comparison(
         fits=fits,
@@ -119,7 +120,7 @@ def uncertainty(method: str, sds: Array, sizes: Array, weights: Array, bounds: B
     fits = least_squares(sds, weights, bounds)
     stars = fits.optimum()
     low, median, high = np.quantile(stars, (0.05, 0.5, 0.95))
-    scores = np.column_stack([aicc_of(likelihood(shape, sds, sizes, weights), sizes) for shape in SHAPES])
+    scores = np.column_stack([aicc_of(fit, sizes) for fit in likelihoods(sds, sizes, weights).values()])
     chosen = scores.argmin(axis=1)
     return Uncertainty(
         method=method, draws=len(sds), median=float(median), ci90=(float(low), float(high)),

@@ -17,7 +17,7 @@ from analysis.ushape.compare import (
     uncertainty,
     variance_ratio,
 )
-from analysis.ushape.model import least_squares, likelihood, optimal_weight
+from analysis.ushape.model import least_squares, likelihoods, optimal_weight
 
 WEIGHTS = np.array([0.0, 0.1, 0.2, 0.5])
 SDS = np.array([0.10453617794811518, 0.08854829190899169, 0.01721772342674838, 0.04136725758374611])
@@ -99,14 +99,14 @@ def test_a_batch_of_fits_equals_fits_one_by_one() -> None:
 
 def test_the_likelihood_never_falls_as_parameters_are_added() -> None:
     sds = simulated_sds(SDS, SIZES, np.random.default_rng(1), 200)
-    constant, decay, ushape = (likelihood(s, sds, SIZES, WEIGHTS).objective for s in ("constant", "decay", "ushape"))
+    constant, decay, ushape = (fit.objective for fit in likelihoods(sds, SIZES, WEIGHTS).values())
     assert (decay <= constant + 1e-6).all()
     assert (ushape <= decay + 1e-6).all()
 
 
 def test_the_constant_fit_is_the_pooled_variance() -> None:
     sizes = np.array([5.0, 3.0, 5.0, 9.0])
-    fit = likelihood("constant", SDS[None], sizes, WEIGHTS)
+    fit = likelihoods(SDS[None], sizes, WEIGHTS)["constant"]
     pooled = ((sizes - 1) * SDS**2).sum() / (sizes - 1).sum()
     assert fit.parameters[0, 0] ** 2 == pytest.approx(pooled, rel=1e-6)
 
