@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.gamma.critical import Scenario, critical_margin
 from analysis.probe_noise.noise import ProbeNoise, correlation_sd
-from analysis.stats.clusters import clustered_error
+from analysis.stats.clusters import clustered_error, resampled_means
 from analysis.stats.results import Array
 from analysis.wording import wording_clusters
 
@@ -132,17 +132,17 @@ def _spearman(positive: Array, negative: Array) -> Array:
 
 
 def paired_noise(scores: Scores, gammas: tuple[float, float]) -> ProbeNoise:
-    """Covariance over probes of the two arms' Δ (mean over runs), the score before shared."""
+    """Covariance over probes of the two arms' Δ (mean over runs), the score before shared; wordings are clusters."""
     changes = _changes(scores, gammas)
     correlation = float(np.mean([_correlation(scores.before, arm) for arm in (changes + scores.before[:, None]).T]))
-    return ProbeNoise(kind="paired", matrix=_unit(np.cov(changes.T), scores.n), correlation=correlation)
+    return ProbeNoise(kind="paired", matrix=_per_probe(changes, scores), correlation=correlation)
 
 
 def unpaired_noise(scores: Scores, gammas: tuple[float, float]) -> ProbeNoise:
-    """As if every score came from other probes: variances before and after add up, nothing is shared."""
+    """As if every score came from other probes: variances before and after add up, nothing is shared but wordings."""
     after = _changes(scores, gammas) + scores.before[:, None]
-    variances = after.var(axis=0, ddof=1) + scores.before.var(ddof=1)
-    return ProbeNoise(kind="unpaired", matrix=_unit(np.diag(variances), scores.n))
+    both = _per_probe(np.column_stack([after, scores.before]), scores).diagonal()
+    return ProbeNoise(kind="unpaired", matrix=np.diag(both[:2] + both[2]))
 
 
 def _changes(scores: Scores, gammas: tuple[float, float]) -> Array:
@@ -150,16 +150,23 @@ def _changes(scores: Scores, gammas: tuple[float, float]) -> Array:
     return np.column_stack([scores.arms[gamma].mean(axis=1) for gamma in gammas]) - scores.before[:, None]
 
 
-def _unit(covariance: Array, n: int) -> Array:
-    """So that dividing by N - 1 gives the covariance of a mean of N probes."""
-    return np.asarray(covariance * (n - 1) / n, dtype=np.float64)
+def _per_probe(values: Array, scores: Scores) -> Array:
+    """Covariance of the means of columns (probes x columns), times N - 1: that of one probe's share in it.
+
+    Cluster-robust over wordings (Liang & Zeger 1986, times G / (G - 1)); where each probe has its own, the sample
+    covariance times (N - 1) / N.
+    """
+    codes = np.asarray(scores.clusters)
+    sums = np.zeros((codes.max() + 1, values.shape[1]))
+    np.add.at(sums, codes, values - values.mean(axis=0))
+    groups = len(np.unique(codes))
+    factor = groups / max(1, groups - 1) * (scores.n - 1) / scores.n**2
+    return np.asarray(factor * sums.T @ sums, dtype=np.float64)
 
 
 def resampled_probes(scores: Scores, case: Scenario, rng: np.random.Generator, *, draws: int) -> tuple[float, float]:
-    """2.5 and 97.5 per cent of γ* as probes are drawn with replacement, the same for all scores."""
-    changes = _changes(scores, case.gammas)
-    chosen = rng.integers(0, scores.n, (draws, scores.n))
-    means = changes[chosen].mean(axis=1)
+    """2.5 and 97.5 per cent of γ* as wordings are drawn with replacement, the same for all scores."""
+    means = resampled_means(_changes(scores, case.gammas).T, scores.clusters, rng, draws=draws)
     stars = critical_margin(means[:, 0], means[:, 1], case.gammas)
     low, high = np.quantile(stars, (0.025, 0.975))
     return float(low), float(high)

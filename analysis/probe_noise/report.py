@@ -101,7 +101,7 @@ def _margin(result: NoiseResult, claims: PublishedTable) -> Iterator[Quantity]:
         low, high = result.resampled
         yield replace(
             base, name="γ*, probes resampled", value=result.case.point, low=low, high=high, level=0.95,
-            method="the same probes for all scores; seeds' means fixed",
+            method="wordings drawn, the same for all scores; seeds' means fixed",
         )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The probe-noise study: formula and bootstrap, paired and unpaired noise in γ*, and how many probes it takes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, ClassVar
 
@@ -95,7 +95,7 @@ class ProbeNoiseStudy(AnswerStudy):
             given=table.given() if table is not None else given,
             quantities=quantities(result, table),
             conclusions=conclusions(result),
-            messages=(),
+            messages=tuple(_shared_wordings(result)),
             query=self.published_query() if inputs == "published" else self.own_rows(options, runs),
             narrow=self.narrowed(inputs, options),
             caption=(
@@ -172,6 +172,18 @@ def _own(frame: "pd.DataFrame", options: AnswerOptions, rng: np.random.Generator
             "power_correlation": tied.correlation,
         }
     )
+
+
+def _shared_wordings(result: NoiseResult) -> Iterator[str]:
+    """Where the probes of a behavior are fewer than they look."""
+    for found in result.measured:
+        if found.clusters < found.n and found.clustered_error is not None and found.paired_error:
+            times = found.clustered_error / found.paired_error
+            yield (
+                f"{found.behavior}: {found.n} probes share {found.clusters} wordings, with which the standard error of "
+                f"Δ is {times:.2f} times that of independent probes; noise of γ* and its resampling take wordings for "
+                "the unit, the SDs of ρ and of gaps take probes"
+            )
 
 
 class _Margin:

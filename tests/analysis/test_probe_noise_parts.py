@@ -133,6 +133,23 @@ def test_resampled_probes_bracket_gamma_star() -> None:
     assert high - low < 0.03
 
 
+def test_ten_copies_of_a_wording_are_one_probe_in_the_noise_of_gamma_star() -> None:
+    once = simulated(np.random.default_rng(5), n=40)
+    words = {f"p{i}": " ".join(f"{letter}{i}" for letter in "abcdef") for i in range(40)}
+    copies = [once.assign(probe=once["probe"] + f"-{k}", wording=once["probe"].map(words)) for k in range(10)]
+    (single,), (many,) = scores_of(once), scores_of(pd.concat(copies))
+    assert (many.n, len(set(many.clusters))) == (400, 40)
+    for noise in (paired_noise, unpaired_noise):
+        a, b = noise(single, (0.0, 0.1)).at(40), noise(many, (0.0, 0.1)).at(400)
+        assert b == pytest.approx(a)
+    widths = [
+        high - low
+        for scores in (single, many)
+        for low, high in [resampled_probes(scores, NOTES, np.random.default_rng(6), draws=1000)]
+    ]
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)
+
+
 def test_probes_that_not_every_run_scored_are_left_out() -> None:
     frame = simulated(np.random.default_rng(4), n=20)
     frame = frame[~((frame["probe"] == "p3") & (frame["run"] == "0.0-1"))]
