@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.figures import ACCENTS, COLOURS, GREY, canvas, interval_rows, label, legend_below, save, styled
+from analysis.colours import ACCENTS, COLOURS, GREY
+from analysis.figures import canvas, interval_rows, label, legend_below, save, styled
 from analysis.findings import Finding, Group, Result
 from analysis.stats.intervals import mean_interval
 

@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures import ACCENTS, COLOURS, DIVERGING, GREY, canvas, interval_rows, label, legend_below, save, styled
+from analysis.colours import ACCENTS, COLOURS, DIVERGING, GREY
+from analysis.figures import canvas, interval_rows, label, legend_below, save, styled
 from analysis.gamma.critical import fieller_set, power_law
 from analysis.gamma.phase import Surface
 from analysis.gamma.result import EXPONENTS, AmplificationResult, GammaResult

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.figures import COLOURS, GREY, label, save, styled
+from analysis.colours import COLOURS, GREY
+from analysis.figures import label, save, styled
 from analysis.landscape.load import Landscape
 from analysis.landscape.tables import behavior_rows, cross_clusters, shared_texts
 

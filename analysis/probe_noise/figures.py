@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-from analysis.figures import ACCENTS, COLOURS, canvas, interval_rows, label, save, styled
+from analysis.colours import ACCENTS, COLOURS
+from analysis.figures import canvas, interval_rows, label, save, styled
 from analysis.probe_noise.result import NoiseResult
 
 

@@ -1,15 +1,11 @@
-"""A report's chart as a Vega-Lite specification, made with Altair. The page binds its rows as the data set `rows`.
+"""A report's chart as a Vega-Lite specification. The page binds its rows as the data set `rows`.
 
 Colours are CSS variables of the page's style sheet (`palette`), so that light, dark and paper need no second drawing.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
-import altair as alt
-import matplotlib as mpl
-
-from analysis.figures import ACCENTS, COLOURS, DIVERGING
+from analysis.colours import ACCENTS, COLOURS
 from analysis.report.document import Chart
 
 DARK: Final = {"deception": "#F0F0F0", "factual": "#3D9BD9", "bench": "#9A9A9A"}
@@ -35,6 +31,15 @@ WRITTEN_CELLS: Final = 400
 INK, SOFT, LINE, PAPER = "var(--ink)", "var(--ink-2)", "var(--grid)", "var(--paper)"
 _ZERO: Final = {"condition": {"test": "datum.value === 0", "value": "var(--ink-3)"}, "value": LINE}
 _SEQUENTIAL: Final = ["#FFF8EC", "#FDD49E", "#E68A3C", "#A8500A", "#5C2A05"]
+_DIVERGING: Final = [
+    "#7f3b08", "#be630a", "#ef9e3c", "#fed7a2", "#f6f6f7", "#cecde4", "#988dbe", "#5d3790", "#2d004b",
+]  # fmt: skip
+"""`colours.DIVERGING` at nine places."""
+_CROWDED: Final = ("dose", "line")
+"""Kinds in which intervals of all behaviors stand at the same doses."""
+
+Spec = dict[str, Any]
+"""A part of a specification."""
 
 
 def palette() -> tuple[dict[str, str], dict[str, str]]:
@@ -48,26 +53,24 @@ def palette() -> tuple[dict[str, str], dict[str, str]]:
     return behaviors | verdicts | series, dark
 
 
-def specification(chart: Chart) -> dict[str, Any]:
+def specification(chart: Chart) -> Spec:
     """The Vega-Lite specification without data. Raises ValueError where an encoding names no field of the rows."""
     missing = sorted({name for name in chart.encodings.values() if not any(name in row for row in chart.rows)})
     if missing:
         raise ValueError(f"chart {chart.key}: no row has {', '.join(missing)}")
     drawing = _Drawing(chart)
-    layered = drawing.heatmap() if chart.kind == "heatmap" else drawing.marks()
-    drawn: alt.LayerChart | alt.FacetChart = alt.layer(*layered, data=alt.NamedData(DATA))
-    drawn = drawn.properties(**drawing.size())
-    if drawing.has("facet"):
-        field = chart.encodings["facet"]
-        header = alt.Header(labelLimit=320, labelFontWeight="bold", labelColor=INK, labelAnchor="start", title=None)
-        facet = alt.Facet(field=field, type="nominal", header=header, sort=drawing.order("facet"))
-        drawn = drawn.facet(facet=facet, columns=2)
-        # A panel a metric has its own unit; panels of the same quantity are to be compared.
-        own: Any = "independent" if field in ("metric", "unit", "quantity") else "shared"
-        drawn = drawn.resolve_scale(x=own) if drawing.sideways else drawn.resolve_scale(y=own)
-        # Shared axes would also be drawn below the places that the last row of panels leaves empty.
-        drawn = drawn.resolve_axis(x="independent")
-    return {**drawn.to_dict(), "config": _CONFIG}
+    drawn = {"layer": drawing.heatmap() if chart.kind == "heatmap" else drawing.marks(), **drawing.size()}
+    whole: Spec = {"data": {"name": DATA}, "config": _CONFIG}
+    if not drawing.has("facet"):
+        return whole | drawn
+    field = chart.encodings["facet"]
+    header = {"labelLimit": 320, "labelFontWeight": "bold", "labelColor": INK, "labelAnchor": "start", "title": None}
+    # A panel a metric has its own unit; panels of the same quantity are to be compared.
+    own = "independent" if field in ("metric", "unit", "quantity") else "shared"
+    # Shared axes would also be drawn below the places that the last row of panels leaves empty.
+    resolve = {"scale": {"x" if drawing.sideways else "y": own}, "axis": {"x": "independent"}}
+    facet = {"field": field, "type": "nominal", "header": header, "sort": drawing.order("facet")}
+    return whole | {"facet": facet, "columns": 2, "spec": drawn, "resolve": resolve}
 
 
 class _Drawing:
@@ -122,108 +125,99 @@ class _Drawing:
         often = [place for place in set(places) if places.count(place) > 1]
         return len(often) * 2 >= len(set(places))
 
-    def scale(self, channel: str) -> Mapping[str, Any]:
-        """Keyword arguments of a position channel."""
+    def scale(self, channel: str) -> Spec:
+        """Type, axis, scale and title of a position channel."""
         if self.numeric(channel):
-            axis = alt.Axis(gridColor=_ZERO, format="~g", tickCount=6)
-            scale = alt.Scale(zero=True) if self.chart.kind == "bars" else alt.Scale(zero=False, padding=8)
+            axis: Spec = {"gridColor": _ZERO, "format": "~g", "tickCount": 6}
+            scale: Spec = {"zero": True} if self.chart.kind == "bars" else {"zero": False, "padding": 8}
             return {"type": "quantitative", "axis": axis, "scale": scale, "title": self.title(channel)}
-        axis = alt.Axis(grid=False, labelLimit=260, labelAngle=0 if self.sideways else -35)
+        axis = {"grid": False, "labelLimit": 260, "labelAngle": 0 if self.sideways else -35}
         title = None if self.sideways else self.title(channel)  # the names say what they are
         return {"type": "nominal", "axis": axis, "sort": self.order(channel), "title": title}
 
-    def colour(self) -> dict[str, Any]:
+    def colour(self) -> Spec:
         if not self.has("colour"):
-            return {"color": alt.value("var(--s-0)")}
-        names = [str(value) for value in self.values("colour")]
-        field = self.chart.encodings["colour"]
-        scale = alt.Scale(domain=self.values("colour"), range=_colours(names))
+            return {"color": {"value": "var(--s-0)"}}
+        values, field = self.values("colour"), self.chart.encodings["colour"]
+        scale = {"domain": values, "range": _colours([str(value) for value in values])}
         category = self.chart.encodings["y" if self.chart.kind == "forest" else "x"]
-        legend = None if len(names) < 2 or field == category else alt.Legend(title=self.title("colour"))
-        return {"color": alt.Color(field=field, type="nominal", scale=scale, legend=legend)}
+        legend = None if len(values) < 2 or field == category else {"title": self.title("colour")}
+        return {"color": {"field": field, "type": "nominal", "scale": scale, "legend": legend}}
 
-    def tooltip(self) -> list[alt.Tooltip]:
+    def tooltip(self) -> list[Spec]:
         """Every field of the row, encoded ones first."""
         named = {field: self.title(channel) for channel, field in self.chart.encodings.items()}
         fields = dict.fromkeys([*named, *(name for row in self.chart.rows for name in row)])
-        return [alt.Tooltip(field=name, title=named.get(name, name.replace("_", " "))) for name in fields]
+        return [{"field": name, "title": named.get(name, name.replace("_", " "))} for name in fields]
 
-    def marks(self) -> list[alt.Chart]:
+    def marks(self) -> list[Spec]:
         """Intervals below, then lines, bars or points."""
         encodings = self.chart.encodings
         along, across = ("x", "y") if not self.sideways or self.chart.kind == "forest" else ("y", "x")
-        x, y = self.scale(along), self.scale(across)
-        common: dict[str, Any] = {**self.colour(), "tooltip": self.tooltip()}
+        scales = {"x": self.scale(along), "y": self.scale(across)}
+        common: Spec = {**self.colour(), "tooltip": self.tooltip()}
         if self.grouped():
-            offset = alt.YOffset(field=encodings["colour"], type="nominal", sort=self.order("colour"))
-            common["yOffset"] = offset
-        placed: dict[str, Any] = {"x": alt.X(field=encodings[along], **x), "y": alt.Y(field=encodings[across], **y)}
-        main = self._main().encode(**placed, **common)
+            common["yOffset"] = {"field": encodings["colour"], "type": "nominal", "sort": self.order("colour")}
+        placed = {"x": {"field": encodings[along], **scales["x"]}, "y": {"field": encodings[across], **scales["y"]}}
+        main = {"mark": self._mark(), "encoding": {**placed, **common}}
         if self.has("shape"):
-            main = main.encode(shape=alt.Shape(field=encodings["shape"], type="nominal", title=self.title("shape")))
+            shape = {"field": encodings["shape"], "type": "nominal", "title": self.title("shape")}
+            main["encoding"]["shape"] = shape
         if not (self.has("low") and self.has("high")):
             return [*self._joined(placed, common), main]
-        value, end = ("x", "x2") if self.sideways else ("y", "y2")
-        scales = {"x": x, "y": y}
-        low = (alt.X if self.sideways else alt.Y)(field=encodings["low"], **scales[value])
-        high = (alt.X2 if self.sideways else alt.Y2)(field=encodings["high"])
-        crowded = self.chart.kind in ("dose", "line")  # intervals of all behaviors stand at the same doses
-        interval = alt.Chart().mark_rule(strokeWidth=1.5, opacity=0.5 if crowded else 1.0)
-        drawn = interval.encode(**{**placed, value: low, end: high}, **common)
+        value = "x" if self.sideways else "y"
+        ends: Spec = {value: {"field": encodings["low"], **scales[value]}, f"{value}2": {"field": encodings["high"]}}
+        rule = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.5 if self.chart.kind in _CROWDED else 1.0}
+        interval = {"mark": rule, "encoding": {**placed, **ends, **common}}
         if self.chart.kind == "bars":
-            drawn = drawn.encode(color=alt.value(INK))
-            return [main, drawn]
-        return [drawn, *self._joined(placed, common), main]
+            interval["encoding"]["color"] = {"value": INK}
+            return [main, interval]
+        return [interval, *self._joined(placed, common), main]
 
-    def _main(self) -> alt.Chart:
-        mark: alt.Chart = (
-            alt.Chart().mark_bar(opacity=0.9, cornerRadiusEnd=1)
-            if self.chart.kind == "bars"
-            else alt.Chart().mark_point(size=46, filled=True, opacity=1)
-        )
-        return mark
+    def _mark(self) -> Spec:
+        if self.chart.kind == "bars":
+            return {"type": "bar", "opacity": 0.9, "cornerRadiusEnd": 1}
+        return {"type": "point", "size": 46, "filled": True, "opacity": 1}
 
-    def _joined(self, placed: Mapping[str, Any], common: Mapping[str, Any]) -> list[alt.Chart]:
+    def _joined(self, placed: Spec, common: Spec) -> list[Spec]:
         """The lines between points along x."""
-        if self.chart.kind not in ("dose", "line"):
+        if self.chart.kind not in _CROWDED:
             return []
-        kept = {name: channel for name, channel in common.items() if name == "color"}
-        detail = [alt.Detail(field=self.chart.encodings["shape"], type="nominal")] if self.has("shape") else []
-        return [alt.Chart().mark_line(strokeWidth=1.6).encode(**placed, **kept, detail=detail)]
+        detail = [{"field": self.chart.encodings["shape"], "type": "nominal"}] if self.has("shape") else []
+        encoding = {**placed, "color": common["color"], "detail": detail}
+        return [{"mark": {"type": "line", "strokeWidth": 1.6}, "encoding": encoding}]
 
-    def heatmap(self) -> list[alt.Chart]:
+    def heatmap(self) -> list[Spec]:
         """Coloured cells, with their values where there is room."""
         encodings = self.chart.encodings
+        field = encodings["value"]
         values = [value for value in self.values("value") if isinstance(value, int | float)]
         largest = max((abs(value) for value in values), default=1.0) or 1.0
         signed = min(values, default=0.0) < 0
-        colours, lowest = (_diverging(), -largest) if signed else (_SEQUENTIAL, 0.0)
-        scale = alt.Scale(range=colours, domain=[lowest, largest], interpolate="rgb")
-        axis: dict[str, Any] = {"axis": alt.Axis(grid=False, ticks=False, domain=False, labelLimit=220, labelAngle=0)}
-        across, down = self.title("x"), self.title("y")
+        colours, lowest = (_DIVERGING, -largest) if signed else (_SEQUENTIAL, 0.0)
+        scale = {"range": colours, "domain": [lowest, largest], "interpolate": "rgb"}
+        axis = {"grid": False, "ticks": False, "domain": False, "labelLimit": 220, "labelAngle": 0}
+        titles = {"x": self.title("x"), "y": self.title("y")}
         if self.has("facet"):  # panels of a few rows are lower than such a title is long
-            across, down = f"{across} (down: {down})", ""
-        placed: dict[str, Any] = {
-            "x": alt.X(field=encodings["x"], type="ordinal", sort=self.order("x"), title=across, **axis),
-            "y": alt.Y(field=encodings["y"], type="ordinal", sort=self.order("y"), title=down, **axis),
-        }
-        legend = alt.Legend(title=self.title("value"), gradientLength=160, format="~g")
-        colour = alt.Color(field=encodings["value"], type="quantitative", scale=scale, legend=legend)
-        cells = alt.Chart().mark_rect(stroke=PAPER, strokeWidth=1)
-        drawn = [cells.encode(**placed, color=colour, tooltip=self.tooltip())]
-        if len(self.chart.rows) <= WRITTEN_CELLS:
-            dark = f"abs(datum[{encodings['value']!r}]) > {0.62 * largest!r}"
-            ink = {"condition": {"test": dark, "value": "#FFFFFF"}, "value": "#1A1A1A"}
-            nothing = {"test": f"abs(datum[{encodings['value']!r}]) < {1e-6 * largest!r}", "value": "0"}
-            narrow = {"test": f"bandwidth('x') < {0.9 * CELL}", "value": ""}
-            text = alt.Text(field=encodings["value"], type="quantitative", format=".2~g", condition=[narrow, nothing])
-            written = alt.Chart().mark_text(fontSize=10, clip=True)
-            drawn.append(written.encode(**placed, text=text, color=ink, tooltip=self.tooltip()))
-        return drawn
-
-
-def _diverging() -> list[str]:
-    return [mpl.colors.to_hex(mpl.colormaps[DIVERGING](i / 8)) for i in range(9)]
+            titles = {"x": f"{titles['x']} (down: {titles['y']})", "y": ""}
+        placed: Spec = {
+            channel: {"field": encodings[channel], "type": "ordinal", "sort": self.order(channel), "title": title,
+                      "axis": axis}
+            for channel, title in titles.items()
+        }  # fmt: skip
+        legend = {"title": self.title("value"), "gradientLength": 160, "format": "~g"}
+        colour = {"field": field, "type": "quantitative", "scale": scale, "legend": legend}
+        placed["tooltip"] = self.tooltip()
+        cells = {"mark": {"type": "rect", "stroke": PAPER, "strokeWidth": 1}, "encoding": {**placed, "color": colour}}
+        if len(self.chart.rows) > WRITTEN_CELLS:
+            return [cells]
+        dark = f"abs(datum[{field!r}]) > {0.62 * largest!r}"
+        ink = {"condition": {"test": dark, "value": "#FFFFFF"}, "value": "#1A1A1A"}
+        nothing = {"test": f"abs(datum[{field!r}]) < {1e-6 * largest!r}", "value": "0"}
+        narrow = {"test": f"bandwidth('x') < {0.9 * CELL}", "value": ""}
+        text = {"field": field, "type": "quantitative", "format": ".2~g", "condition": [narrow, nothing]}
+        mark = {"type": "text", "fontSize": 10, "clip": True}
+        return [cells, {"mark": mark, "encoding": {**placed, "text": text, "color": ink}}]
 
 
 def _series() -> list[str]:

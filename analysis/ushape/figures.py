@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from analysis.figures import ACCENTS, COLOURS, GREY, canvas, label, save, styled
+from analysis.colours import ACCENTS, COLOURS, GREY
+from analysis.figures import canvas, label, save, styled
 from analysis.stats.intervals import sd_interval
 from analysis.ushape.model import variance
 from analysis.ushape.report import NAMES

@@ -9,7 +9,7 @@ import pytest
 from page_samples import HOSTILE, heatmap, report
 from PIL import Image
 
-from analysis.figures import COLOURS
+from analysis.colours import COLOURS
 from analysis.report.charts import DATA, palette, specification
 from analysis.report.document import Chart, Figure, Report, from_json
 from analysis.report.page import moment, render, with_interval
