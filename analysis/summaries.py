@@ -152,7 +152,7 @@ def _spread_look(ladder: list[Sheet], behavior: str, options: StudyOptions) -> L
 
     def without_seed(seed: int) -> tuple[float | None, float | None]:
         rest = [without(sheet, behavior, seed) for sheet in kept]
-        if min(len(values) for values in rest) < 2:
+        if min(len(values) for values in rest) < 3:
             return None, None
         return sd_ratio_interval(rest[0], rest[least]).value, brown_forsythe(rest).p
 
@@ -170,6 +170,7 @@ def _spread_look(ladder: list[Sheet], behavior: str, options: StudyOptions) -> L
         runs=tuple(run for _, _, runs in samples for run in runs),
         unit=metric_unit(kept[0].metric, kept[0].quantity)[1],
         leave=lambda: leaving_out(all_seeds(kept), without_seed),
+        needed="" if min(len(v) for v, _, _ in samples) > 2 else "a test of spreads takes three seeds at every dose",
         seeds_for=lambda level: spread_takes(len(kept), level, "dose"),
         power_for=lambda level: spread_takes(len(kept), level, "dose"),
     )

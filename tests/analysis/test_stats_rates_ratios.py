@@ -156,8 +156,18 @@ def test_brown_forsythe_agrees_with_scipy() -> None:
     expected = stats.levene(*groups, center="median")
     ours = brown_forsythe(groups)
     assert (ours.statistic, ours.p) == pytest.approx((expected.statistic, expected.pvalue))
-    assert brown_forsythe([[1.0, 1.0], [2.0, 2.0]]).status == "degenerate"
-    assert brown_forsythe([[1.0], [2.0, 3.0]]).status == "not enough data"
+    assert brown_forsythe([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]).status == "degenerate"
+
+
+def test_two_values_a_group_have_no_spread_to_test() -> None:
+    # Their deviations are equal but for rounding, and a ratio of roundings once gave p = 7e-46.
+    found = brown_forsythe([[-0.2019, -0.1794], [0.6411, 0.6443], [0.7841, 0.9567]])
+    assert found.status == "not enough data"
+    assert brown_forsythe([[0.1, 0.3, 0.2, 0.5], [0.7, 0.9]]).status == "not enough data"
+    still = [x + 0.6411 for x in (-0.1, 0.0, 0.1)]
+    assert brown_forsythe([still, [x + 1 / 3 for x in (-0.1, -0.1, 0.1, 0.1)]]).p is not None
+    equal = [x + 0.6411 for x in (-0.1, -0.1, 0.1, 0.1)]
+    assert brown_forsythe([equal, [3 * x for x in equal]]).status == "degenerate"
 
 
 def test_grubbs_knows_its_ceiling() -> None:
