@@ -47,7 +47,7 @@ class Look:
     """Whether the test of a fixed verdict is a look all the same, because its p helped to decide."""
     notes: tuple[str, ...] = ()
     blocks: Array | None = None
-    """Strata x seeds, where these are not the groups: the values whose seed effect the test takes out."""
+    """Strata x seeds: the values whose seed effect the test takes out; None where it takes out none."""
     unblocked: Callable[[], Test] | None = None
     """The same question without taking out a seed effect; asked where seeds carry none that can be told."""
     leave: Callable[[], Robustness | None] | None = None

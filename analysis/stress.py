@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.findings import Estimate, Result, Robustness, Test
-from analysis.looks import RULE, Look, interval_text, judged, leaving_out
+from analysis.findings import Estimate, Group, Result, Robustness, Test
+from analysis.looks import RULE, Look, group, interval_text, judged, leaving_out
 from analysis.query import Conditions, Query, read_sql
 from analysis.stats.clusters import clustered_mean, clustered_rate
 from analysis.stats.intervals import mean_interval
@@ -43,6 +43,12 @@ class Arm:
     """Seed -> prompt -> 1 if refused; empty where single answers are not stored."""
     wording: Mapping[str, int]
     """Prompt -> cluster of prompts that share their wording."""
+
+    @property
+    def by_seed(self) -> Group | None:
+        """The rate of each seed; None where single answers are not stored."""
+        rates = {seed: sum(found.values()) / len(found) for seed, found in self.answers.items() if found}
+        return group(self.condition, list(rates), np.array(list(rates.values()))) if rates else None
 
     def without(self, seed: int) -> "Arm":
         """The arm without a seed's answers."""
@@ -177,6 +183,7 @@ def _look(
                "quantity": "rate", "stratum": f"{stratum}, {category}" if category else stratum},
         what=what, effect=effect, test=tests[0], more=tests[1:],
         method=f"{effect.method}; {tests[0].method}", reference=REFERENCE, notes=_dependence(arm, clusters),
+        groups=tuple(side for side in (arm.by_seed, None if reference is None else reference.by_seed) if side),
         runs=(*arm.runs, *(reference.runs if reference is not None else ())),
         needed=needed, seeds_for=prompts_for if reference is not None and reference.answers and arm.answers else None,
         leave=None if reference is None else partial(_without_seeds, arm, reference, options.level, rng),

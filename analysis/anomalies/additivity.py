@@ -66,9 +66,10 @@ class Additivity(Detector):
             "ok", f"mean change from {names[1]} {grid.columns[0]:g} to {grid.columns[-1]:g}", len(grid.values),
             value=float((table[:, -1] - table[:, 0]).mean()),
         )  # fmt: skip
+        levels = ", ".join(level_text(grid.axes[1], level) for level in grid.columns)
         common = {
-            "detector": self.name, "about": place, "effect": cost, "method": self.method,
-            "reference": self.reference, "groups": grid.groups(), "runs": grid.runs,
+            "detector": self.name, "about": {**place, "levels": f"{names[1]}: {levels}"}, "effect": cost,
+            "method": self.method, "reference": self.reference, "groups": grid.groups(), "runs": grid.runs,
             "unit": metric_unit(place["metric"], "value")[1],
         }  # fmt: skip
         if idle:
@@ -138,11 +139,13 @@ class Grid:
         return all(first.setdefault((level, seed), value) == value for level, seed, value in others)
 
     def groups(self) -> tuple[Group, ...]:
-        """One a row: the means of its cells, by column."""
+        """One a row: every value of its cells, numbered by column where others are numbered by seed."""
         name = WORDS[self.axes[0]]
+        order = np.lexsort((self.seeds, self.at[:, 1], self.at[:, 0]))
+        row, column, values = self.at[order, 0], self.at[order, 1], self.values[order]
         return tuple(
-            group(f"{name} {level_text(self.axes[0], level)}", range(len(self.columns)), row)
-            for level, row in zip(self.rows, self.means, strict=True)
+            group(f"{name} {level_text(self.axes[0], level)}", column[row == k].tolist(), values[row == k])
+            for k, level in enumerate(self.rows)
         )
 
     @cached_property

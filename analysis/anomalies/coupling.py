@@ -89,6 +89,7 @@ class CouplingChange(Detector):
 
     def _looks(self, case: "_Case", tests: dict[tuple[int, int], Test], rng: np.random.Generator) -> list[Look]:
         a, b, shared, groups, seeds = case.a, case.b, case.shared, list(case.groups), case.seeds
+        shown = case.samples()
         looks = []
         for (i, j), test in tests.items():
             change = "no difference can be formed" if test.statistic is None else f"rho changes by {test.statistic:.2f}"
@@ -101,6 +102,7 @@ class CouplingChange(Detector):
                     test=test,
                     method=f"{self.method}; {test.method}",
                     reference=self.reference,
+                    groups=tuple(side[k] for side in shown for k in (i, j)),
                     runs=(*a.runs, *b.runs),
                     needed="" if test.floor is not None or test.p is not None else "both need four seeds or more",
                     leave=partial(change_without, groups, seeds, (i, j), rng),
@@ -133,6 +135,18 @@ class _Case:
         if min(len(first), len(second)) < 4:
             return None
         return cls(a=a, b=b, shared=shared, groups=(first, second), seeds=seeds)
+
+    def samples(self) -> tuple[tuple[Group, ...], ...]:
+        """Each behavior's values in the first and in the second stratum; none of very many seeds."""
+        if max(len(own) for own in self.seeds) > MOST_SHOWN:
+            return ()
+        return tuple(
+            tuple(
+                group(f"{name}, {sheet.label}", own.tolist(), values)
+                for name, values in zip(self.shared, rows.T, strict=True)
+            )
+            for sheet, own, rows in zip((self.a, self.b), self.seeds, self.groups, strict=True)
+        )
 
 
 def _rho_could(level: float) -> str:

@@ -80,6 +80,7 @@ class Interaction(Detector):
             unit=unit,
             leave=lambda: leaving_out(seeds, lambda seed: without_seed(table, np.array(seeds) != seed)),
             at_most="suggestive",
+            blocks=table,
             unblocked=partial(largest_of_rows, table),
             notes=(ONE_VALUE,),
         )

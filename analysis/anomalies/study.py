@@ -131,7 +131,7 @@ def with_seed_icc(look: Look) -> Look:
     never less than the p of the test that the design fixed, so that the check costs nothing of the error level.
     """
     table = look.blocks
-    if table is None and len({group.seeds for group in look.groups}) == 1:
+    if look.unblocked is None and len({group.seeds for group in look.groups}) == 1:
         table = np.array([group.values for group in look.groups])
     if table is None:
         return look

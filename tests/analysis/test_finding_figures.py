@@ -9,7 +9,8 @@ import numpy as np
 from analysis import finding_figures
 from analysis.anomalies.coupling import CouplingChange
 from analysis.anomalies.study import Anomalies
-from analysis.finding_figures import draw, headline
+from analysis.finding_figures import draw
+from analysis.finding_panels import headline
 from analysis.simulate import built, coupled, freeze
 from analysis.study import StudyOptions
 

@@ -106,5 +106,12 @@ def test_a_pre_test_that_picked_the_test_would_err_too_often() -> None:
 
 def test_a_look_without_a_table_of_seeds_is_left_alone(rng: np.random.Generator) -> None:
     look = Interaction().detect(data_of(conditions(rng, 0.0).frame()), StudyOptions(), rng)[0]
-    bare = replace(look, groups=())
+    bare = replace(look, blocks=None)
     assert with_seed_icc(bare) is bare
+
+
+def test_cells_of_one_run_each_have_no_seed_effect_to_ask_for(rng: np.random.Generator) -> None:
+    wh = grid(rng, 0.0)
+    wh.rows = [row for row in wh.rows if row["seed"] == SEEDS[0]]
+    ((look,), _) = looks(Additivity(), wh, rng)
+    assert not any("ICC" in note for note in look.notes)
