@@ -182,7 +182,7 @@ def estimate_rows(axis: Axes, rows: Sequence[Finding], *, what: str) -> None:
         axis.annotate(f"{value:.3g}{p}", (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=7)
         where = plain(f"{about.get('model', '').rpartition('/')[2]}, {about.get('stratum', '')}")
         first = about.get("metric" if about.get("quantity") == "rate" else "behavior", "")
-        names.append("\n".join([textwrap.shorten(first, 60), textwrap.shorten(where, 64)]))
+        names.append("\n".join([textwrap.shorten(first, 60), textwrap.shorten(where, 84)]))
     interval_rows(axis, names)
     label(axis, title="", x=what, y="")
     axis.set_title("\n".join(textwrap.wrap(title(rows[0]), 84)[:4]), loc="left", fontsize=8)
