@@ -112,10 +112,11 @@ class StoredRuns(Driver):
             self._known[identity] = []
         for start in range(0, len(wanted), LOOK_UP):
             part = wanted[start : start + LOOK_UP]
+            # CROSS JOIN: SQLite's planner takes the values first, each by the index; with IN it reads all runs.
             rows = self.fetch(
-                "SELECT kind, model_id, seed, config_hash, id, repeat, error FROM runs "
-                f"WHERE (kind, model_id, seed, config_hash) IN (VALUES {', '.join(['(?, ?, ?, ?)'] * len(part))}) "
-                "ORDER BY repeat",
+                f"WITH wanted (k, m, s, c) AS (VALUES {', '.join(['(?, ?, ?, ?)'] * len(part))}) "
+                "SELECT kind, model_id, seed, config_hash, id, repeat, error FROM wanted CROSS JOIN runs "
+                "WHERE kind = k AND model_id = m AND seed = s AND config_hash = c ORDER BY repeat",
                 [value for identity in part for value in identity],
             )
             for kind, model, seed, config_hash, run_id, repeat, error in rows:
