@@ -45,7 +45,7 @@ def _panel(axis: Axes, found: SeriesResult, operating: float | None) -> None:
     axis.plot(series.weights, series.sds, "o", color=COLOURS[series.behavior], markersize=7, label="measured")
     axis.plot(x, found.fit.sigma(x)[0], color="black", linewidth=1.8, label="U-shape, least squares")
     logs = np.log(found.fit.parameters)
-    decay = np.sqrt(variance("decay", logs[:, :2], x)[0][0])
+    decay = np.sqrt(variance("decay", logs.T[:2], x)[0][:, 0])
     axis.plot(x, decay, color=GREY, linestyle=":", label="its falling part")
     axis.plot(x, found.fit.parameters[0, 2] * np.sqrt(x), color=GREY, linestyle="--", label="its growing part")
     compared = found.comparison
