@@ -206,15 +206,19 @@ class AnswerStudy(ABC):
         query = self.own_query(options)
         return wh.frame(query.sql, **query.parameters)
 
-    def run(self, wh: "Warehouse", options: AnswerOptions) -> Answer:
-        """Choose the inputs, load them and compute, with a generator made from the options' seed."""
-        rng = np.random.default_rng(options.seed)
+    def load(self, wh: "Warehouse", options: AnswerOptions) -> tuple[Source, "pd.DataFrame"]:
+        """The inputs that the options choose, and their rows as the warehouse holds them now."""
         if options.inputs != "published":
             frame = self.load_own(wh, options)
             if options.inputs == "db" or self.has_own(frame, options):
-                return self.compute(frame, "db", options, rng)
+                return "db", frame
         query = self.published_query()
-        return self.compute(wh.frame(query.sql, **query.parameters), "published", options, rng)
+        return "published", wh.frame(query.sql, **query.parameters)
+
+    def run(self, wh: "Warehouse", options: AnswerOptions) -> Answer:
+        """Load and compute, with a generator made from the options' seed."""
+        inputs, frame = self.load(wh, options)
+        return self.compute(frame, inputs, options, np.random.default_rng(options.seed))
 
 
 def published_query(*, families: Sequence[str] = (), keys: Sequence[str] = ()) -> Query:

@@ -1,8 +1,8 @@
 """The three studies of the probe landscape: what they load, which tables they make of it, what they conclude."""
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -12,7 +12,38 @@ from analysis.landscape.result import Table, Tables
 from analysis.query import Conditions, Query, read_sql
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
     from rhodb.warehouse import Warehouse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """What a study reads."""
+
+    landscape: Landscape
+    vectors: "NDArray[np.float32] | None" = None
+    """Of the texts; None where the study needs none or the warehouse lacks some."""
+    deltas: "pd.DataFrame | None" = None
+    """Changes of single probes."""
+
+    def inputs(self) -> "list[pd.DataFrame | NDArray[Any]]":
+        """Everything that goes into the answer, for its fingerprint."""
+        import pandas as pd
+
+        land = self.landscape
+        draws = (*land.seeds, *land.thresholds)
+        heads = pd.DataFrame([{k: v for k, v in vars(draw).items() if k != "labels"} for draw in draws])
+        parts = [
+            land.texts,
+            land.clusters,
+            heads,
+            pd.DataFrame({"message": list(land.messages)}),
+            self.vectors,
+            self.deltas,
+        ]
+        return [*(draw.labels for draw in draws), *(part for part in parts if part is not None)]
 
 
 class LandscapeStudy(ABC):
@@ -20,9 +51,17 @@ class LandscapeStudy(ABC):
 
     name: ClassVar[str]
 
+    def load(self, wh: "Warehouse", options: LandscapeOptions) -> Loaded:
+        """The landscape that fits. Raises InputError where the warehouse holds none."""
+        return Loaded(landscape=load_landscape(wh, options))
+
     @abstractmethod
+    def compute(self, loaded: Loaded, options: LandscapeOptions) -> Tables:
+        """The tables of what was loaded. Pure."""
+
     def run(self, wh: "Warehouse", options: LandscapeOptions) -> Tables:
-        """Load and compute. Raises InputError where the warehouse holds no landscape that fits."""
+        """Load and compute."""
+        return self.compute(self.load(wh, options), options)
 
     def _result(
         self,
@@ -47,8 +86,14 @@ class LandscapeOverview(LandscapeStudy):
 
     name = "landscape"
 
-    def run(self, wh: "Warehouse", options: LandscapeOptions) -> Tables:
-        landscape = load_landscape(wh, options)
+    def load(self, wh: "Warehouse", options: LandscapeOptions) -> Loaded:
+        landscape, query = load_landscape(wh, options), _delta_query(options.model)
+        vectors = load_vectors(wh, landscape)
+        deltas = None if vectors is None else wh.frame(query.sql, **query.parameters)
+        return Loaded(landscape=landscape, vectors=vectors, deltas=deltas)
+
+    def compute(self, loaded: Loaded, options: LandscapeOptions) -> Tables:
+        landscape, vectors = loaded.landscape, loaded.vectors
         tables = [
             report.cluster_table(landscape, options.top),
             report.behavior_table(landscape),
@@ -56,17 +101,14 @@ class LandscapeOverview(LandscapeStudy):
             report.seed_table(landscape),
         ]
         conclusions = [*report.coverage(landscape), *report.stability(landscape)]
-        vectors = load_vectors(wh, landscape)
-        if vectors is None:
+        if vectors is None or loaded.deltas is None:
             missing = "the warehouse lacks the vectors of some texts, so near-duplicates and neighbours are left out"
             return self._result(landscape, options, tables, conclusions, (missing,))
         near = leaks.near_probes(landscape, vectors)
         tables += [leaks.leak_counts(landscape, near), leaks.leak_list(landscape, near, options.top)]
         conclusions += leaks.leak_sentences(landscape, near)
-        query = _delta_query(options.model)
-        moved = leaks.neighbour_table(
-            wh.frame(query.sql, **query.parameters), near, query, options, np.random.default_rng(options.seed)
-        )
+        query, rng = _delta_query(options.model), np.random.default_rng(options.seed)
+        moved = leaks.neighbour_table(loaded.deltas, near, query, options, rng)
         if moved is None:
             note = "no trained run with single probe scores is stored, so Δ of neighbours cannot be compared"
             return self._result(landscape, options, tables, conclusions, (note,))
@@ -78,8 +120,8 @@ class Scorecard(LandscapeStudy):
 
     name = "scorecard"
 
-    def run(self, wh: "Warehouse", options: LandscapeOptions) -> Tables:
-        landscape = load_landscape(wh, options)
+    def compute(self, loaded: Loaded, options: LandscapeOptions) -> Tables:
+        landscape = loaded.landscape
         return self._result(landscape, options, [report.scorecard_table(landscape)], report.action_items(landscape))
 
 
@@ -88,8 +130,8 @@ class Entanglement(LandscapeStudy):
 
     name = "entanglement"
 
-    def run(self, wh: "Warehouse", options: LandscapeOptions) -> Tables:
-        landscape = load_landscape(wh, options)
+    def compute(self, loaded: Loaded, options: LandscapeOptions) -> Tables:
+        landscape = loaded.landscape
         return self._result(landscape, options, [report.entanglement_table(landscape)], report.isolation(landscape))
 
 

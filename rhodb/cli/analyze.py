@@ -1,13 +1,17 @@
 """`rhodb analyze`: list the studies and run one. Heavy packages are imported only when a study runs."""
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rhodb.cli import landscape, studies
+from rhodb.cli import study_options as options
+from rhodb.cli.kept import kept
 from rhodb.cli.lazy import make_app
-from rhodb.cli.options import CsvOption, DbOption, JsonOption, MarkdownOption, example, output_format
+from rhodb.cli.options import JsonOption, example, output_format
 from rhodb.cli.output import console, emit, note
 
 if TYPE_CHECKING:
@@ -21,19 +25,6 @@ studies.register(app)
 TOLD = 10
 """Sentences printed below a table."""
 
-ModelOption = Annotated[str | None, typer.Option("--model", help="Only runs on this model (key).")]
-SplitOption = Annotated[
-    str, typer.Option("--split", help="Probes that the scores rest on: eval, train or none (unsplit runs).")
-]
-BehaviorOption = Annotated[
-    list[str] | None, typer.Option("--behavior", help="Only this behavior; may be repeated.  [default: all]")
-]
-AlphaOption = Annotated[float, typer.Option("--alpha", help="Error level of the verdicts; intervals cover 1 - alpha.")]
-WhereOption = Annotated[
-    str | None,
-    typer.Option("--where", metavar="SQL", help='SQL condition on the run, e.g. "seed < 1000 AND lora_rank = 8".'),
-]
-
 
 @app.command("list", **example("rhodb analyze list"))
 def list_studies(json: JsonOption = False) -> None:
@@ -44,168 +35,102 @@ def list_studies(json: JsonOption = False) -> None:
     emit(rows, format=output_format(json=json))
 
 
-InputsOption = Annotated[
-    str,
-    typer.Option(
-        "--inputs",
-        help="published (the notes' figures), db (this warehouse's runs) or auto: db where it has what is needed.",
+_COMMON = (options.DRAW_SEED, options.WHERE, options.FIGURES, options.explain("quantity"), *options.FORMS, options.DB)
+ANSWERS: dict[str, tuple[str, tuple[options.Option, ...]]] = {
+    "gamma": (
+        "The margin at which an effect changes sign: intervals, amplification, sensitivity, phase diagram.",
+        (options.INPUTS, options.SAMPLES, options.BEHAVIOR, options.RHO_WEIGHT, options.MODEL, options.ONE_METRIC,
+         options.SPLIT, options.ALPHA, *_COMMON),
     ),
-]
-SamplesOption = Annotated[int, typer.Option("--samples", help="Monte Carlo samples and bootstrap draws.")]
-OneMetricOption = Annotated[str, typer.Option("--metric", help="Metric of the warehouse's runs to analyse.")]
-RhoWeightOption = Annotated[
-    float | None, typer.Option("--rho-weight", help="λ at which γ varies.  [default: the one with most margins]")
-]
-FiguresOption = Annotated[
-    Path | None, typer.Option("--figures", metavar="DIR", help="Write the figures (PNG and SVG) into this folder.")
-]
-DrawSeedOption = Annotated[int, typer.Option("--seed", help="Seed of the random draws (42 repeats the notes').")]
-NumberOption = Annotated[
-    int | None,
-    typer.Option(
-        "--explain", metavar="N", help="Print the evidence of quantity N: inputs, SQL, method. 0: the whole query."
+    "ushape": (
+        "The dose with the smallest variance over seeds: fit of the U-shape, its uncertainty, and its rivals.",
+        (options.INPUTS, options.SAMPLES, options.BEHAVIOR, options.MODEL, options.ONE_METRIC, options.SPLIT,
+         *_COMMON),
     ),
-]
-
-
-@app.command(
-    **example(
-        "rhodb analyze gamma",
-        "rhodb analyze gamma --inputs published --samples 1000000 --figures figures",
-        "rhodb analyze gamma --inputs db --behavior refusal --json",
-        "rhodb analyze gamma --explain 3",
-    )
-)
-def gamma(
-    *,
-    inputs: InputsOption = "auto",
-    samples: SamplesOption = 10_000,
-    behavior: BehaviorOption = None,
-    rho_weight: RhoWeightOption = None,
-    model: ModelOption = None,
-    metric: OneMetricOption = "gap",
-    split: SplitOption = "eval",
-    alpha: AlphaOption = 0.05,
-    seed: DrawSeedOption = 42,
-    where: WhereOption = None,
-    figures: FiguresOption = None,
-    explain: NumberOption = None,
-    json: JsonOption = False,
-    csv: CsvOption = False,
-    markdown: MarkdownOption = False,
-    db: DbOption = None,
-) -> None:
-    """The margin at which an effect changes sign: intervals, amplification, sensitivity, phase diagram."""
-    form = output_format(json=json, csv=csv, markdown=markdown)
-    from analysis.answers import AnswerOptions
-
-    options = AnswerOptions(
-        inputs=inputs,
-        samples=samples,
-        behaviors=tuple(behavior or ()),
-        rho_weight=rho_weight,
-        model=model,
-        metrics=(metric,),
-        split=split,
-        alpha=alpha,
-        seed=seed,
-        where=where,
-    )
-    _show_answer(_answer("gamma", options, db), form, explain, figures)
-
-
-@app.command(
-    **example(
-        "rhodb analyze ushape",
-        "rhodb analyze ushape --inputs db --behavior factual --figures figures",
-        "rhodb analyze ushape --inputs published --json",
-    )
-)
-def ushape(
-    *,
-    inputs: InputsOption = "auto",
-    samples: SamplesOption = 10_000,
-    behavior: BehaviorOption = None,
-    model: ModelOption = None,
-    metric: OneMetricOption = "gap",
-    split: SplitOption = "eval",
-    seed: DrawSeedOption = 42,
-    where: WhereOption = None,
-    figures: FiguresOption = None,
-    explain: NumberOption = None,
-    json: JsonOption = False,
-    csv: CsvOption = False,
-    markdown: MarkdownOption = False,
-    db: DbOption = None,
-) -> None:
-    """The dose with the smallest variance over seeds: fit of the U-shape, its uncertainty, and its rivals."""
-    form = output_format(json=json, csv=csv, markdown=markdown)
-    from analysis.answers import AnswerOptions
-
-    options = AnswerOptions(
-        inputs=inputs,
-        samples=samples,
-        behaviors=tuple(behavior or ()),
-        model=model,
-        metrics=(metric,),
-        split=split,
-        seed=seed,
-        where=where,
-    )
-    _show_answer(_answer("ushape", options, db), form, explain, figures)
-
-
-@app.command(
-    "probe-noise",
-    **example(
-        "rhodb analyze probe-noise",
-        "rhodb analyze probe-noise --inputs db --behavior bias --figures figures",
-        "rhodb analyze probe-noise --inputs published --samples 100000 --json",
+    "probe-noise": (
+        "Noise from the choice of probes: standard errors, its share in γ*, paired and unpaired, and power.",
+        (options.INPUTS, options.SAMPLES, options.BEHAVIOR, options.RHO_WEIGHT, options.MODEL, options.SPLIT,
+         *_COMMON),
     ),
-)
-def probe_noise(
-    *,
-    inputs: InputsOption = "auto",
-    samples: SamplesOption = 10_000,
-    behavior: BehaviorOption = None,
-    rho_weight: RhoWeightOption = None,
-    model: ModelOption = None,
-    split: SplitOption = "eval",
-    seed: DrawSeedOption = 42,
-    where: WhereOption = None,
-    figures: FiguresOption = None,
-    explain: NumberOption = None,
-    json: JsonOption = False,
-    csv: CsvOption = False,
-    markdown: MarkdownOption = False,
-    db: DbOption = None,
-) -> None:
-    """Noise from the choice of probes: standard errors, its share in γ*, paired and unpaired, and power."""
-    form = output_format(json=json, csv=csv, markdown=markdown)
+}  # fmt: skip
+"""Studies of quantities: name -> help and options."""
+EXAMPLES = {
+    "gamma": ("", " --inputs published --samples 1000000 --figures figures", " --inputs db --behavior refusal --json",
+              " --explain 3"),
+    "ushape": ("", " --inputs db --behavior factual --figures figures", " --inputs published --json"),
+    "probe-noise": ("", " --inputs db --behavior bias --figures figures",
+                    " --inputs published --samples 100000 --json"),
+}  # fmt: skip
+
+
+def _study(name: str, *, db: str | None, figures: Path | None, explain: int | None, **given: Any) -> None:
+    form = output_format(**{key: given.pop(key) for key in ("json", "csv", "markdown")})
+    answer, _ = answer_of(name, given, db, drawing=figures is not None)
+    _show_answer(answer, form, explain, figures)
+
+
+def answer_of(
+    name: str, given: Mapping[str, Any], db: str | None, *, drawing: bool = False
+) -> "tuple[Answer, AnswerOptions]":
+    """A study's quantities: read where they are stored, else computed and stored.
+
+    The published figures that come with rhodb are copied in first where they miss.
+    """
+    from analysis import stored
     from analysis.answers import AnswerOptions
-
-    options = AnswerOptions(
-        inputs=inputs,
-        samples=samples,
-        behaviors=tuple(behavior or ()),
-        rho_weight=rho_weight,
-        model=model,
-        split=split,
-        seed=seed,
-        where=where,
-    )
-    _show_answer(_answer("probe-noise", options, db), form, explain, figures)
-
-
-def _answer(study: str, options: "AnswerOptions", db: str | None) -> "Answer":
-    """Run a study of quantities; the published figures that come with rhodb are copied in first where they miss."""
     from analysis.registry import load_answer_study
+
+    known = {key: given[key] for key in AnswerOptions.__dataclass_fields__ if given.get(key) is not None}
+    metric = given.get("metric") or "gap"
+    chosen = AnswerOptions(
+        **known, behaviors=tuple(given.get("behavior") or ()),
+        metrics=(metric,) if isinstance(metric, str) else tuple(metric),
+    )  # fmt: skip
+    if chosen.inputs != "db":
+        copy_published(db)
+    study = load_answer_study(name)
+    return kept(db, lambda wh: (stored.answer_quantities(wh, study, chosen, drawing=drawing), chosen))
+
+
+def diff(study: str, *, db: str | None, **given: Any) -> None:
+    """What moved from one stored result of a study to the next."""
+    from analysis.documents import moved
+    from analysis.registry import STUDIES
+    from analysis.stored import last_two
+    from rhodb.errors import UnknownNameError
     from rhodb.warehouse import Warehouse
 
-    if options.inputs != "db":
-        copy_published(db)
+    form = output_format(**{key: given.pop(key) for key in ("json", "csv", "markdown")})
+    if study not in STUDIES:
+        raise UnknownNameError("study", study, tuple(STUDIES))
+    ask = answer_of if study in ANSWERS else landscape.answer if study in landscape.COMMANDS else studies.answer
+    chosen: Any = ask(study, given, db)[1]
     with Warehouse.open(db, create=False, read_only=True) as wh:
-        return load_answer_study(study).run(wh, options)
+        found = last_two(wh, study, chosen)
+    if len(found) < 2:
+        note("note: only one result is stored with these options: there is nothing to compare it with yet")
+        emit([], format=form)
+        return
+    (when_new, new), (when_old, old) = found
+    rows, compared = moved(old, new)
+    note(f"note: {when_old} against {when_new}: {len(rows)} of {compared} results moved")
+    emit(rows, format=form, columns=list(dict.fromkeys(key for row in rows for key in row)))
+
+
+for _name, (_summary, _options) in ANSWERS.items():
+    options.add_command(
+        app, _name, partial(_study, _name), _options, summary=_summary,
+        examples=tuple(f"rhodb analyze {_name}{more}" for more in EXAMPLES[_name]),
+    )  # fmt: skip
+options.add_command(
+    app, "diff", diff,
+    (options.MODEL, options.METRICS, options.USUAL_SPLIT, options.BEHAVIOR, options.ALPHA, options.CORRECTION,
+     options.ANY_SEED, options.WHERE, options.INPUTS, options.SAMPLES, options.RHO_WEIGHT, options.THRESHOLD,
+     options.TOP, options.PERMUTATIONS, *options.FORMS, options.DB),
+    summary="What moved since the last result of a study over other rows.",
+    examples=("rhodb analyze diff anomalies", "rhodb analyze diff gamma --inputs db", "rhodb analyze diff landscape"),
+    argument=("study", Annotated[str, typer.Argument(help="Study whose last two stored results are compared.")]),
+)  # fmt: skip
 
 
 def copy_published(db: str | None) -> None:

@@ -1,111 +1,78 @@
 """`rhodb analyze landscape | scorecard | entanglement`."""
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from rhodb.cli.options import CsvOption, DbOption, JsonOption, MarkdownOption, example, output_format
+from rhodb.cli import study_options as options
+from rhodb.cli.kept import kept
+from rhodb.cli.options import output_format
 from rhodb.cli.output import console, emit, emit_json, markdown_table, note, table
 
 if TYPE_CHECKING:
     from analysis.landscape.load import LandscapeOptions
     from analysis.landscape.result import Table, Tables
 
-ThresholdOption = Annotated[
-    float, typer.Option("--threshold", help="Cosine threshold of the main partition, which must have been run.")
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="Louvain's seed of the main partition.")]
-TopOption = Annotated[int, typer.Option("--top", help="Clusters and near-duplicates to list.")]
-PermutationsOption = Annotated[
-    int, typer.Option("--permutations", help="Random rearrangements of the test of neighbours.")
-]
-ModelOption = Annotated[str | None, typer.Option("--model", help="Neighbours: only Δ of this language model (key).")]
-TableOption = Annotated[str | None, typer.Option("--table", metavar="NAME", help="Only this table.")]
-FiguresOption = Annotated[
-    Path | None, typer.Option("--figures", metavar="DIR", help="Write the figures (PNG and SVG) into this folder.")
-]
-ExplainOption = Annotated[
-    int | None, typer.Option("--explain", metavar="N", help="Print SQL, runs and method of table N. 0: all queries.")
-]
+COMMANDS: dict[str, str] = {
+    "landscape": "Clusters of similar probes, redundancy and isolation, stability, near-duplicates across the split.",
+    "scorecard": "Diversity of each behavior's probes: redundancy, coverage, partners, probes needed, priority.",
+    "entanglement": "Behaviors whose probes share clusters: texts in shared cross-behavior clusters for each pair.",
+}
+"""Name -> help."""
+_EXPLAIN = options.explain("table", "all queries")
+_MODEL = options.option("--model", str | None, "Neighbours: only Δ of this language model (key).")
+_BASE = (options.THRESHOLD, options.LOUVAIN_SEED)
+OPTIONS: dict[str, tuple[options.Option, ...]] = {
+    "landscape": (*_BASE, options.TOP, options.PERMUTATIONS, _MODEL, options.TABLE, options.FIGURES, _EXPLAIN),
+    "scorecard": (*_BASE, _EXPLAIN),
+    "entanglement": (*_BASE, options.FIGURES, _EXPLAIN),
+}
+"""Name -> options beside those of the form and the warehouse."""
+EXAMPLES = {
+    "landscape": ("", " --table leak-list --top 100 --csv", " --figures figures"),
+    "scorecard": ("", " --markdown"),
+    "entanglement": ("", " --figures figures"),
+}
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `rhodb analyze`."""
-    examples = ("rhodb analyze landscape", "rhodb analyze landscape --table leak-list --top 100 --csv")
-    app.command("landscape", **example(*examples, "rhodb analyze landscape --figures figures"))(landscape)
-    app.command("scorecard", **example("rhodb analyze scorecard", "rhodb analyze scorecard --markdown"))(scorecard)
-    examples = ("rhodb analyze entanglement", "rhodb analyze entanglement --figures figures")
-    app.command("entanglement", **example(*examples))(entanglement)
+    for name, summary in COMMANDS.items():
+        options.add_command(
+            app, name, partial(_study, name), (*OPTIONS[name], *options.FORMS, options.DB), summary=summary,
+            examples=tuple(f"rhodb analyze {name}{more}" for more in EXAMPLES[name]),
+        )  # fmt: skip
 
 
-def landscape(
+def _study(
+    name: str,
     *,
-    threshold: ThresholdOption = 0.65,
-    seed: SeedOption = 42,
-    top: TopOption = 15,
-    permutations: PermutationsOption = 1_999,
-    model: ModelOption = None,
-    table: TableOption = None,
-    figures: FiguresOption = None,
-    explain: ExplainOption = None,
-    json: JsonOption = False,
-    csv: CsvOption = False,
-    markdown: MarkdownOption = False,
-    db: DbOption = None,
+    db: str | None,
+    explain: int | None,
+    table: str | None = None,
+    figures: Path | None = None,
+    **given: Any,
 ) -> None:
-    """Clusters of similar probes, redundancy and isolation, stability, near-duplicates across the split."""
-    form = output_format(json=json, csv=csv, markdown=markdown)
+    form = output_format(**{key: given.pop(key) for key in ("json", "csv", "markdown")})
+    result, _ = answer(name, given, db, drawing=figures is not None)
+    _show(result, form, table, explain, figures)
+
+
+def answer(
+    name: str, given: Mapping[str, Any], db: str | None, *, drawing: bool = False
+) -> "tuple[Tables, LandscapeOptions]":
+    """A study's tables for the warehouse as it is: read where they are stored, else computed and stored."""
+    from analysis import stored
     from analysis.landscape.load import LandscapeOptions
-
-    options = LandscapeOptions(threshold=threshold, seed=seed, top=top, permutations=permutations, model=model)
-    _show(_run("landscape", options, db), form, table, explain, figures)
-
-
-def scorecard(
-    *,
-    threshold: ThresholdOption = 0.65,
-    seed: SeedOption = 42,
-    explain: ExplainOption = None,
-    json: JsonOption = False,
-    csv: CsvOption = False,
-    markdown: MarkdownOption = False,
-    db: DbOption = None,
-) -> None:
-    """Diversity of each behavior's probes: redundancy, coverage, partners, probes needed, priority."""
-    form = output_format(json=json, csv=csv, markdown=markdown)
-    from analysis.landscape.load import LandscapeOptions
-
-    _show(_run("scorecard", LandscapeOptions(threshold=threshold, seed=seed), db), form, None, explain, None)
-
-
-def entanglement(
-    *,
-    threshold: ThresholdOption = 0.65,
-    seed: SeedOption = 42,
-    figures: FiguresOption = None,
-    explain: ExplainOption = None,
-    json: JsonOption = False,
-    csv: CsvOption = False,
-    markdown: MarkdownOption = False,
-    db: DbOption = None,
-) -> None:
-    """Behaviors whose probes share clusters: texts in shared cross-behavior clusters for each pair."""
-    form = output_format(json=json, csv=csv, markdown=markdown)
-    from analysis.landscape.load import LandscapeOptions
-
-    options = LandscapeOptions(threshold=threshold, seed=seed)
-    _show(_run("entanglement", options, db), form, None, explain, figures)
-
-
-def _run(study: str, options: "LandscapeOptions", db: str | None) -> "Tables":
     from analysis.registry import load_study
-    from rhodb.warehouse import Warehouse
 
-    loaded: Any = load_study(study)
-    with Warehouse.open(db, create=False, read_only=True) as wh:
-        result: Tables = loaded.run(wh, options)
-        return result
+    study: Any = load_study(name)
+    names = [option.name for option in OPTIONS[name] if option.name in LandscapeOptions.__dataclass_fields__]
+    chosen = LandscapeOptions(**{key: given[key] for key in names if given.get(key) is not None})
+    return kept(db, lambda wh: (stored.answer_tables(wh, study, chosen, drawing=drawing), chosen))
 
 
 def _show(result: "Tables", form: str, name: str | None, explain: int | None, figures: Path | None) -> None:

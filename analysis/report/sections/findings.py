@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from analysis.documents import LOOK
 from analysis.findings import Estimate, Finding, Result
 from analysis.render import cells as rendered
 from analysis.render.looks import is_look
@@ -11,7 +12,6 @@ from analysis.report.context import DASH, Context, number, unique
 from analysis.report.document import Cell, Chart, Column, Part, Row, Scalar, Sentence, Table, Text
 from analysis.stats.intervals import mean_interval
 from analysis.stats.results import Test
-from analysis.stored import LOOK
 from analysis.verdicts import p_text
 from rhodb.vocabulary import BEHAVIORS
 
