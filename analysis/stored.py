@@ -16,23 +16,25 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis import documents
-from analysis.answers import Answer, AnswerOptions, AnswerStudy
+from analysis.answers import Answer
 from analysis.findings import Result
-from analysis.landscape.load import LandscapeOptions
 from analysis.landscape.result import Tables
-from analysis.landscape.studies import LandscapeStudy
-from analysis.study import Study, StudyOptions
 from rhodb import __version__
 from rhodb.records import canonical_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.answers import AnswerOptions, AnswerStudy
+    from analysis.landscape.load import LandscapeOptions
+    from analysis.landscape.studies import LandscapeStudy
+    from analysis.study import Study, StudyOptions
     from rhodb.warehouse import Warehouse
+
+    Options = StudyOptions | LandscapeOptions
 
 MOST_STORED = 20_000
 """Findings up to which a result is kept: some 40 MiB of JSON."""
-Options = StudyOptions | LandscapeOptions
 R = TypeVar("R", Result, Answer, Tables)
 
 
@@ -61,12 +63,12 @@ def fingerprint(parts: "Iterable[pd.DataFrame | npt.NDArray[Any]]") -> str:
     return digest.hexdigest()
 
 
-def parameters(options: Options) -> str:
+def parameters(options: "Options") -> str:
     """The options as canonical JSON."""
     return canonical_json(documents.plain(asdict(options)))
 
 
-def answer(wh: "Warehouse", study: Study, options: StudyOptions) -> Answered[Result]:
+def answer(wh: "Warehouse", study: "Study", options: "StudyOptions") -> Answered[Result]:
     """The stored result for the rows as they are now, if this version computed it; else a new one (not yet stored)."""
     frame = study.load(wh, options)
 
@@ -77,7 +79,7 @@ def answer(wh: "Warehouse", study: Study, options: StudyOptions) -> Answered[Res
 
 
 def answer_quantities(
-    wh: "Warehouse", study: AnswerStudy, options: AnswerOptions, *, drawing: bool = False
+    wh: "Warehouse", study: "AnswerStudy", options: "AnswerOptions", *, drawing: bool = False
 ) -> Answered[Answer]:
     """The same for a study of quantities. Figures need what is not stored: with `drawing` it is computed anew."""
     inputs, frame = study.load(wh, options)
@@ -93,7 +95,7 @@ def answer_quantities(
 
 
 def answer_tables(
-    wh: "Warehouse", study: LandscapeStudy, options: LandscapeOptions, *, drawing: bool = False
+    wh: "Warehouse", study: "LandscapeStudy", options: "LandscapeOptions", *, drawing: bool = False
 ) -> Answered[Tables]:
     """The same for a study of the landscape."""
     loaded = study.load(wh, options)
@@ -106,7 +108,7 @@ def answer_tables(
 def _answered(
     wh: "Warehouse",
     study: str,
-    options: Options,
+    options: "Options",
     parts: "Sequence[pd.DataFrame | npt.NDArray[Any]]",
     compute: Callable[[], R],
     read: Callable[[Mapping[str, Any]], R],
@@ -143,7 +145,7 @@ def too_large(result: Result | Answer | Tables) -> bool:
     return isinstance(result, Result) and len(result.findings) > MOST_STORED
 
 
-def store(wh: "Warehouse", options: Options, answered: Answered[R]) -> None:
+def store(wh: "Warehouse", options: "Options", answered: Answered[R]) -> None:
     """Keep a result that is not `too_large`; one from an older version of rhodb over the same rows is replaced."""
     from sqlalchemy import text
 
@@ -172,7 +174,7 @@ def store(wh: "Warehouse", options: Options, answered: Answered[R]) -> None:
         )
 
 
-def last_two(wh: "Warehouse", study: str, options: Options) -> list[tuple[str, Mapping[str, Any]]]:
+def last_two(wh: "Warehouse", study: str, options: "Options") -> list[tuple[str, Mapping[str, Any]]]:
     """The documents of the newest stored results of a study with these options, newest first: when, and what."""
     rows = wh.rows(
         "SELECT created_at, result FROM analysis_results WHERE study = :study AND parameters = :parameters "
