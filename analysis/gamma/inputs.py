@@ -196,11 +196,14 @@ def _published_ranges(table: PublishedTable) -> Ranges:
 
 
 def sweep_weight(grid: Grid, options: AnswerOptions) -> float | None:
-    """The λ with most margins, or the one asked for; of equals the default λ, else the smallest. None without two
-    margins."""
+    """The λ at which a behavior has most margins, or the one asked for; of equals the default λ, else the smallest.
+
+    None where no behavior has two margins at one λ: two margins of two behaviors are no sweep.
+    """
     weights = [options.rho_weight] if options.rho_weight is not None else [w for w in grid.weights() if w > 0]
-    ranked = sorted(weights, key=lambda w: (-len(grid.margins(w)), w != DEFAULT.weight, w))
-    return ranked[0] if ranked and len(grid.margins(ranked[0])) >= 2 else None
+    longest = {w: max((len(grid.at(weight=w, behavior=b)) for b in grid.behaviors()), default=0) for w in weights}
+    ranked = sorted(weights, key=lambda w: (-longest[w], w != DEFAULT.weight, w))
+    return ranked[0] if ranked and longest[ranked[0]] >= 2 else None
 
 
 def own_inputs(frame: "pd.DataFrame", options: AnswerOptions) -> GammaInputs:
@@ -209,7 +212,7 @@ def own_inputs(frame: "pd.DataFrame", options: AnswerOptions) -> GammaInputs:
     weight = sweep_weight(grid, options) if grid is not None else None
     if grid is None or weight is None:
         raise InputError(
-            "this warehouse has no two margins under one λ and the same settings: run "
+            "this warehouse has no behavior with two margins under one λ and the same settings: run "
             "`rhodb run margin-sweep`, or look at the notes' figures with --inputs published"
         )
     behaviors = _asked([b for b in grid.behaviors() if len(grid.at(weight=weight, behavior=b)) >= 2], options)

@@ -145,7 +145,17 @@ def test_runs_under_other_settings_never_join_a_sweep(tmp_path: Path) -> None:
         grid.add({"bias": 0.09 - seed / 1e6}, seed=seed, margin=0.0)
         grid.add({"bias": 0.14 + seed / 1e6}, seed=seed, margin=0.1, rank=16)
     assert answer_of(grid.path, "gamma").inputs == "published"
-    with pytest.raises(InputError, match="no two margins under one λ and the same settings"):
+    with pytest.raises(InputError, match="no behavior with two margins under one λ and the same settings"):
+        answer_of(grid.path, "gamma", inputs="db")
+
+
+def test_two_margins_of_two_behaviors_are_no_sweep(tmp_path: Path) -> None:
+    grid = GridWarehouse(tmp_path / "master.db", ("bias", "reasoning"))
+    for seed in SEEDS[:3]:
+        grid.add({"bias": 0.09 - seed / 1e6}, seed=seed, margin=0.0)
+        grid.add({"reasoning": 0.14 + seed / 1e6}, seed=seed, margin=0.1)
+    assert answer_of(grid.path, "gamma").inputs == "published"
+    with pytest.raises(InputError, match="no behavior with two margins"):
         answer_of(grid.path, "gamma", inputs="db")
 
 
