@@ -177,7 +177,7 @@ def stratum_of(ladder: list[Sheet]) -> str:
     gamma = ", ".join("unknown" if m is None else f"{m:g}" for m in margins)
     doses = ", ".join(f"{sheet.dose:g}" for sheet in ladder)
     experiment = f" ({ladder[-1].experiment})" if ladder[-1].experiment else ""
-    apart = "".join(f" {text}" for text in dict.fromkeys(sheet.apart for sheet in ladder) if text)
+    apart = "".join(f" {word}" for word in dict.fromkeys(word for sheet in ladder for word in sheet.apart.split()))
     return f"λ = {doses} at γ={gamma}{apart}{experiment}"
 
 

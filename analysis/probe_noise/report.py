@@ -140,6 +140,12 @@ def conclusions(result: NoiseResult) -> tuple[str, ...]:
     return tuple(_sentences(result))
 
 
+def _times(unpaired: float, paired: float) -> str:
+    if not paired:
+        return "0"
+    return f"{unpaired / paired:.1f} times smaller" if unpaired >= paired else f"{paired / unpaired:.1f} times larger"
+
+
 def _sentences(result: NoiseResult) -> Iterator[str]:
     filled = [found.behavior for found in result.formulas if found.assumed_zero]
     if filled:
@@ -150,15 +156,15 @@ def _sentences(result: NoiseResult) -> Iterator[str]:
         yield (
             f"{found.behavior}: SD of ρ by formula {found.rho_formula:.3g}, by bootstrap {found.rho_bootstrap:.3g}; "
             f"probes before and after correlate with r {found.correlation:.3f}, so that pairing makes the noise of Δ "
-            f"{found.unpaired_error / found.paired_error if found.paired_error else float('inf'):.1f} times smaller."
+            f"{_times(found.unpaired_error, found.paired_error)}."
         )
     if result.seeds_only is None or result.unpaired is None or result.case is None:
         return
     floor, free = result.seeds_only.width, result.unpaired
     yield (
-        f"Unpaired probe noise widens the interval of γ* {free.width / floor:.1f} times, but "
+        f"With unpaired probe noise the interval of γ* is {free.width / floor:.2g} times as wide, but "
         f"{100 * (1 - free.kept):.0f} % of its samples are dropped (slope <= 0 in {100 * free.falling:.0f} %); without "
         f"dropping any, Fieller's set is {set_text(free.fieller)}."
     )
-    tied = "; ".join(f"r {e.noise.correlation:.3g}: {e.width / floor:.1f} times" for e in result.paired)
-    yield f"The same probes are scored before and after, which cancels most of it. Paired: {tied}."
+    tied = "; ".join(f"r {e.noise.correlation:.3g}: {e.width / floor:.2g} times as wide" for e in result.paired)
+    yield f"The same probes are scored before and after. With their noise paired, against seeds alone: {tied}."

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,8 @@ def interval(quantity: Quantity) -> str:
     if quantity.kind == "whole line" and quantity.level is not None:
         return "any value"
     if quantity.low is None and quantity.high is None:
+        return DASH
+    if any(end is not None and math.isnan(end) for end in (quantity.low, quantity.high)):
         return DASH
     low = "-∞" if quantity.low is None else _number(quantity.low)
     high = "∞" if quantity.high is None else _number(quantity.high)

@@ -9,6 +9,7 @@ from analysis.query import Conditions, Query, read_sql
 from analysis.report.addresses import equals
 from analysis.report.context import DASH, Context, number, unique
 from analysis.report.document import Cell, Chart, Column, Number, Part, Row, Scalar, Table
+from analysis.report.sections.columns import slim
 from rhodb.vocabulary import BEHAVIORS
 
 P = TypeVar("P", bound=Part)
@@ -16,6 +17,8 @@ P = TypeVar("P", bound=Part)
 MOST = 6_000
 """Rows of the query: a stratum's behaviors, metrics and splits."""
 MOST_ROWS = 300
+TINY: Final = 1e-12
+"""Standard deviations of equal values, as rounding leaves them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,21 +124,19 @@ def pivoted(ctx: Context, found: Means, *, key: str, title: str, caption: str = 
         return None
     shown = dict(list(cells.items())[:MOST_ROWS])
     behaviors = [b for b in BEHAVIORS if any(b in members for members in shown.values())]
-    # Axes that never differ are told once, in the caption, and take no column.
-    axes = [axis for i, axis in enumerate(found.axes, 3) if len({place[i] for place in shown}) > 1]
-    constant = {axis: next(iter(shown))[i] for i, axis in enumerate(found.axes, 3) if axis not in axes}
     crowded = len({(p[0], *p[3:]) for p in shown}) < len(shown)
     names = unique(["|".join("" if part is None else str(part) for part in place) for place in shown])
     rows = [
-        _row(ctx, found, name, place, members, axes, behaviors, crowded)
+        _row(ctx, found, name, place, members, behaviors, crowded)
         for name, (place, members) in zip(names, shown.items(), strict=True)
     ]
     more = f" The first {MOST_ROWS} rows." if len(cells) > MOST_ROWS else ""
     more += f" The query stops after {MOST} rows." if len(found.rows) == MOST else ""
-    told = "; ".join(f"{_title(family, axis)} {_label(value)}" for axis, value in constant.items() if value is not None)
-    return Table(
-        key=key, title=title, columns=_columns(family, axes, behaviors, crowded), rows=tuple(rows),
-        caption=f"{caption} {scores or SCORES}{f' In all rows: {told}.' if told else ''}{more}".strip(),
+    return slim(
+        Table(
+            key=key, title=title, columns=_columns(family, found.axes, behaviors, crowded), rows=tuple(rows),
+            caption=f"{caption} {scores or SCORES}{more}".strip(),
+        )
     )  # fmt: skip
 
 
@@ -162,7 +163,7 @@ def _columns(family: Family, axes: Sequence[str], behaviors: Sequence[str], crow
         Column(key="split", title="split"),
         Column(key="runs", title="runs", numeric=True, help="runs (seeds) of the row"),
         *(Column(key=outcome, title=_title(family, outcome), numeric=True) for outcome in family.outcomes),
-        *(Column(key=behavior, title=behavior, numeric=True, help=SCORES) for behavior in behaviors),
+        *(Column(key=behavior, title=behavior, numeric=True) for behavior in behaviors),
     )
 
 
@@ -177,13 +178,12 @@ def _row(
     name: str,
     place: tuple[Any, ...],
     members: Mapping[str, Mapping[str, Any]],
-    axes: Sequence[str],
     behaviors: Sequence[str],
     crowded: bool,
 ) -> Row:
     family, any_row = found.family, next(iter(members.values()))
     address = row_address(ctx, found, any_row)
-    labels = [_label(any_row[axis]) for axis in axes]
+    labels = [_label(any_row[axis]) for axis in found.axes]
     settings = (" ".join(filter(None, (any_row["experiment"], any_row["config_hash"][:8]))),) if crowded else ()
     cells: tuple[Cell, ...] = (
         any_row["model"], *labels, *settings, any_row["metric"], any_row["split"],
@@ -212,12 +212,15 @@ def existing(part: P | None) -> list[P]:
 def _score(row: Mapping[str, Any] | None, address: str) -> Cell:
     if row is None:
         return DASH
-    text = f"{row['value']:.3f}"
-    if row["delta"] is not None:
-        text += f" ({row['delta']:+.3f}" + (f" ± {row['sd']:.2g})" if row["sd"] is not None else ")")
-    elif row["sd"] is not None:
-        text += f" ± {row['sd']:.2g}"
+    text = _rounded(row["value"], "")
+    sd = "" if row["sd"] is None else f" ± {row['sd'] if row['sd'] > TINY else 0:.2g}"
+    text += sd if row["delta"] is None else f" ({_rounded(row['delta'], '+')}{sd})"
     return Number(value=row["value"], text=text, address=address)
+
+
+def _rounded(value: float, sign: str) -> str:
+    """Three decimals; no minus before what rounds to zero."""
+    return f"{round(value, 3) + 0.0:{sign}.3f}"
 
 
 def _apart(found: Means, rows: Sequence[Mapping[str, Any]], *, placed: set[str]) -> list[str]:

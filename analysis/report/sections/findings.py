@@ -1,5 +1,6 @@
 """Findings of a study as parts of a report: sentences, a table, charts. No statistic is computed here."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -10,6 +11,7 @@ from analysis.render.looks import is_look
 from analysis.report.addresses import equals
 from analysis.report.context import DASH, Context, number, unique
 from analysis.report.document import Cell, Chart, Column, Part, Row, Scalar, Sentence, Table, Text
+from analysis.report.sections.columns import slim
 from analysis.stats.intervals import mean_interval
 from analysis.stats.results import Test
 from analysis.verdicts import p_text
@@ -21,6 +23,8 @@ MOST_MARKS = 60
 """Marks in a forest."""
 MOST_TOLD = 12
 """Sentences above a table."""
+MOST_NOTES = 5
+"""Remarks below it."""
 CLEAR = ("supported", "artefact", "degenerate", "suggestive", "not supported", "not enough data")
 
 Keep = Callable[[Finding], bool]
@@ -66,9 +70,9 @@ def parts(
 
 def _messages(ctx: Context, result: Result) -> tuple[Cell, ...]:
     """What the study has to say beside its findings."""
-    told = list(result.messages[:MOST_TOLD])
-    more = len(result.messages) - MOST_TOLD
-    told += [f"... and {more} more notes: run the study by itself"] if more > 0 else []
+    told = list(result.messages[:MOST_NOTES])
+    more = len(result.messages) - MOST_NOTES
+    told += [f"... and {more} more notes: `rhodb analyze {result.study}` tells all."] if more > 0 else []
     return tuple(Sentence(text=text, address=whole(ctx, result)) for text in told)
 
 
@@ -106,9 +110,11 @@ def table(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str, 
         address = address_of(ctx, result, finding)
         cells = (*cells_of(finding, address), Sentence(text=finding.verdict, address=address))
         rows.append(_row(name, finding, cells))
-    return Table(
-        key=key, title=title, columns=(*columns, Column(key="verdict", title="verdict")), rows=tuple(rows),
-        caption=caption,
+    return slim(
+        Table(
+            key=key, title=title, columns=(*columns, Column(key="verdict", title="verdict")), rows=tuple(rows),
+            caption=caption,
+        )
     )  # fmt: skip
 
 
@@ -193,7 +199,7 @@ def _measure(finding: Finding) -> str:
 
 
 def _estimate(value: Estimate, address: str) -> Cell:
-    return number(value.value, address, text=rendered.estimate(value))
+    return number(value.value, address, text=rendered.estimate(value).removesuffix(f" [{DASH}]"))
 
 
 def _p(test: Test, second: float | None, address: str) -> Cell:
@@ -207,13 +213,14 @@ def forest(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str,
     shown = known[:MOST_MARKS]
     if not shown:
         return None
+    labels = _differences([(f.about["a"], f.about["b"]) for f in shown]) if "a" in shown[0].about else []
     rows: list[dict[str, Scalar]] = []
-    for f in shown:
+    for i, f in enumerate(shown):
         about = f.about
-        what = f"{about['a']} − {about['b']}" if "a" in about else about.get("stratum", "")
         rows.append(
             {
-                "label": what, "behavior": about.get("behavior", ""), "model": about.get("model", ""),
+                "label": labels[i] if labels else about.get("stratum", ""),
+                "behavior": about.get("behavior", ""), "model": about.get("model", ""),
                 "metric": about.get("metric", ""), "split": about.get("split", ""), "verdict": f.verdict,
                 "effect": f.effect.value, "low": f.effect.low, "high": f.effect.high, "p_adjusted": f.p_adjusted,
             }
@@ -228,6 +235,23 @@ def forest(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str,
     )  # fmt: skip
 
 
+def _differences(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Labels of comparisons: what differs, then in parentheses what both share, less what all comparisons share."""
+    words = [(a.split(), b.split()) for a, b in pairs]
+    everywhere = set.intersection(*({*a} & {*b} for a, b in words))
+    labels = []
+    for a, b in words:
+        own_a, own_b = ([w for w in one if w not in other] or ["without"] for one, other in ((a, b), (b, a)))
+        both = [word for word in a if word in b and word not in everywhere]
+        labels.append(f"{' '.join(own_a)} − {' '.join(own_b)}" + (f" ({' '.join(both)})" if both else ""))
+    return labels
+
+
+def _series(stratum: str) -> str:
+    """A dose series without its doses, which stand on the axis."""
+    return re.sub(r"^λ = [^a-z]* at ", "", stratum)
+
+
 def doses(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str, spread: bool = False) -> Chart | None:
     """Mean (or, with `spread`, SD) of each behavior by λ, from findings whose groups are doses `λ=...`."""
     rows: list[dict[str, Scalar]] = []
@@ -240,7 +264,7 @@ def doses(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str, 
             row: dict[str, Scalar] = {
                 "rho_weight": float(group.label.removeprefix("λ=")), "behavior": f.about["behavior"],
                 "model": f.about["model"], "metric": f.about["metric"], "split": f.about["split"],
-                "stratum": f.about["stratum"], "n": group.n,
+                "stratum": _series(f.about["stratum"]), "n": group.n,
             }  # fmt: skip
             row |= {"sd": group.sd} if spread else {"mean": group.mean, "low": mean.low, "high": mean.high}
             rows.append(row)

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.query import Query, read_sql
+from analysis.report.addresses import among
 from analysis.report.context import Context
-from analysis.report.document import Commands, Part, Section, Sentence, Table, Text
+from analysis.report.document import Column, Commands, Part, Row, Section, Sentence, Table, Text
 from analysis.report.sections import rows
 from analysis.report.sections.commands import command_lines
-
-SETTINGS = 40
-"""Configurations whose settings are shown."""
 
 
 def configuration(ctx: Context) -> Section:
@@ -56,40 +54,34 @@ def _probes(ctx: Context) -> list[Part]:
 
 
 def _settings(ctx: Context) -> list[Part]:
-    """One row a setting: its value where all configurations of a kind agree, else how they differ."""
-    found = _configurations(ctx)
-    kinds: dict[str, list[Mapping[str, Any]]] = {}
-    for row in found:
-        kinds.setdefault(row["kind"], []).append(row)
+    """One row a setting and what it was: kinds of run that agree share the row."""
     query = ctx.query("report_configurations")
-    parts: list[Part] = []
-    for kind, members in kinds.items():
-        table = _settings_table(ctx, query, kind, members)
-        parts += [table] if table.rows else []
-    return parts
-
-
-def _settings_table(ctx: Context, query: Query, kind: str, members: Sequence[Mapping[str, Any]]) -> Table:
-    from analysis.report.addresses import equals
-    from analysis.report.document import Column, Row
-
-    address = ctx.book.address(
-        "count", query, narrow=[equals("kind", kind)], pick="column config",
-        runs=[u for m in members for u in _runs_of(ctx, m)],
-    )  # fmt: skip
-    values: dict[str, dict[str, None]] = {}
-    for member in members:
+    values: dict[str, dict[str, dict[str, None]]] = {}
+    runs: dict[str, list[str]] = {}
+    for member in _configurations(ctx):
+        runs.setdefault(member["kind"], []).extend(_runs_of(ctx, member))
         for key, value in json.loads(member["config"]).items():
-            values.setdefault(key, {})[_shown(value)] = None
-    made = tuple(
-        Row(key=key, cells=(key, Sentence(text=_listed(list(found)), address=address)))
-        for key, found in sorted(values.items())
-    )
-    return Table(
-        key=f"settings-{kind}", title=f"Settings of {kind} runs ({len(members)} configurations)",
-        columns=(Column(key="setting", title="setting"), Column(key="value", title="value")), rows=made,
-        caption="Several values: the configurations differ in it.",
+            values.setdefault(key, {}).setdefault(member["kind"], {})[_shown(value)] = None
+    made = []
+    for key, by_kind in sorted(values.items()):
+        kinds_of: dict[str, list[str]] = {}
+        for kind, found in by_kind.items():
+            kinds_of.setdefault(_listed(list(found)), []).append(kind)
+        for text, kinds in kinds_of.items():
+            address = ctx.book.address(
+                "count", query, narrow=[among("kind", kinds)], pick=f"key {key} of column config",
+                runs=[run for kind in kinds for run in runs[kind]],
+            )  # fmt: skip
+            told = Sentence(text=text, address=address)
+            made.append(Row(key=f"{key}|{kinds[0]}", cells=(key, told, ", ".join(kinds))))
+    if not made:
+        return []
+    columns = (
+        Column(key="setting", title="setting"), Column(key="value", title="value"),
+        Column(key="kinds", title="in runs of kind"),
     )  # fmt: skip
+    caption = "Several values in one row: the configurations of these runs differ in it."
+    return [Table(key="settings", title="Settings", columns=columns, rows=tuple(made), caption=caption)]
 
 
 def _runs_of(ctx: Context, row: Mapping[str, Any]) -> list[str]:
@@ -100,6 +92,8 @@ def _runs_of(ctx: Context, row: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return " ".join(value)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text[:12] + "…" if len(text) == 64 and not set(text) - set("0123456789abcdef") else text
 

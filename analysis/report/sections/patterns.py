@@ -51,8 +51,8 @@ def anomalies(ctx: Context) -> Section:
     )
     return Section(
         key="anomalies", title="Anomalies",
-        intro="Ten detectors look for patterns that stand out and for what makes them; p is adjusted for all their "
-        "looks together. An artefact is a pattern that the data's design makes.",
+        intro="Detectors look for patterns that stand out and for what makes them; p is adjusted for all their looks "
+        "together. An artefact is a pattern that the data's design makes.",
         parts=tuple(findings.parts(ctx, result)) if result.findings else (),
         missing=None if result.findings else missing,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from analysis.query import Query
 from analysis.report.addresses import equals
 from analysis.report.context import DASH, Context, number, unique
 from analysis.report.document import Cell, Column, Row, Sentence, Table
+from analysis.report.sections.columns import slim
 from rhodb.vocabulary import BEHAVIORS
 
 MOST_ROWS = 300
@@ -58,7 +59,7 @@ def table(
         Column(key=c, title=text, numeric=c in numbers, help=(helps or {}).get(c, "")) for c, text in titles.items()
     )
     more = f" The first {most} of {len(rows)} rows." if len(rows) > most else ""
-    return Table(key=key, title=title, columns=columns, rows=tuple(made), caption=(caption + more).strip())
+    return slim(Table(key=key, title=title, columns=columns, rows=tuple(made), caption=(caption + more).strip()))
 
 
 def _text(value: Any) -> str:
