@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
 
 from analysis.stats.effect_size import (
     hedges_correction,
@@ -213,3 +213,25 @@ def test_constant_means_equal_up_to_rounding_only() -> None:
     assert is_constant(np.array([0.1 + 0.2, 0.3]))
     assert not is_constant(np.array([0.3, 0.3 + 1e-12]))
     assert is_constant(np.array([0.0, 0.0]))
+
+
+@pytest.mark.parametrize("n", [2, 5])
+@pytest.mark.parametrize("apart", [0.0, 0.7, 8.0, 60.0])
+def test_the_interval_of_g_at_a_very_high_level_solves_the_noncentral_t(n: int, apart: float) -> None:
+    level = 0.999
+    rng = np.random.default_rng(n)
+    a, b = rng.normal(size=n) + apart, rng.normal(size=n)
+    found = hedges_g(a, b, level=level)
+    assert found.value is not None and found.low is not None and found.high is not None
+    assert found.low < found.value < found.high
+    df, scale = 2 * n - 2, math.sqrt(n / 2)
+    t = float(stats.ttest_ind(a, b).statistic)
+    for end, tail in ((found.low, 1 - level), (found.high, 1 + level)):
+        # The end is the noncentrality at which t cuts off the tail. Checked by an integral over the chi density,
+        # which stays exact where scipy's nct.cdf gives up.
+        shift = end / hedges_correction(df) * scale
+        chance, _ = integrate.quad(
+            lambda s, nc=shift: stats.norm.cdf(t * s / math.sqrt(df) - nc) * stats.chi.pdf(s, df), 0, math.inf,
+            epsabs=1e-13, limit=400,
+        )  # fmt: skip
+        assert chance == pytest.approx(1 - tail / 2, abs=2e-7)
