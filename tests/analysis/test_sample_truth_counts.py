@@ -16,6 +16,7 @@ from analysis.anomalies.study import Anomalies, data_of
 from analysis.panel import Panel, Sheet
 from analysis.stats.couplings import spearman_pairs
 from analysis.stats.ratios import fieller, fieller_welch
+from analysis.stats.slopes import fit_line
 from analysis.stats.twoway import additive
 from analysis.study import StudyOptions
 from analysis.ushape.model import FREE, least_squares, optimal_weight
@@ -232,3 +233,55 @@ def test_the_margin_of_no_effect_in_closed_form(panel: Panel, truth: dict[str, A
     own = fieller_welch(means, errors, [len(s) for s in samples], numerator=[-0.1, 0.0], denominator=[-1.0, 1.0])
     assert own.value == near(expected["gamma_star"])
     assert own.low is not None and own.high is not None and low < own.low < own.high < high
+
+
+def sweep(panel: Panel) -> list[Sheet]:
+    return max((ladder for d in panel.designs if d.model == QWEN for ladder in d.ladders()), key=len)
+
+
+def test_how_many_correlations_seem_significant(panel: Panel, truth: dict[str, Any]) -> None:
+    expected = truth["p02_correlation"]
+    at_zero = next(s for s in panel.sheets if s.model == QWEN and s.arm.margin == 0.0)
+    rng, behaviors = np.random.default_rng(0), ("factual", "toxicity", "bias", "sycophancy")
+    tests = []
+    for sheet in (*sweep(panel), at_zero):
+        tests += list(spearman_pairs(np.column_stack([sheet.column(b) for b in behaviors]), rng).values())
+    by_t = [2 * scipy_stats.t.sf(abs(r) * math.sqrt(3 / (1 - r * r)), 3) for r in (test.statistic for test in tests)]
+    assert len(tests) == expected["n_tests"]
+    assert sum(p < 0.05 for p in by_t) == expected["n_p_t_below_0.05"]
+    assert sum(test.p < 0.05 for test in tests) == expected["n_p_exact_below_0.05"]
+    assert min(test.p for test in tests) == near(expected["smallest_p_exact"])
+    assert min(test.floor for test in tests) == near(expected["smallest_possible_p_exact_without_ties"])
+    # Of five values without ties, t calls significant what the exact test gives .0833: |rho| of .9 and more.
+    rank = np.column_stack([np.arange(5.0), [0.0, 1.0, 2.0, 4.0, 3.0]])
+    assert spearman_pairs(rank, rng)[0, 1].p * len(tests) == near(expected["expected_false_positives_p_t_below_0.05"])
+
+
+def test_layers_that_were_and_were_not_scored(frame: pd.DataFrame, truth: dict[str, Any]) -> None:
+    steering = frame[(frame["kind"] == "steering") & frame["control"].isna() & (frame["metric"] != "retention")]
+    for model, found in truth["p04_layers"].items():
+        peaks = []
+        own = steering[(steering["model"] == model) & (steering["alpha"] == 4.0)]
+        for behavior, expected in found["alpha_4"].items():
+            if isinstance(expected, dict):
+                rows = own[(own["behavior"] == behavior) & own["delta"].notna()]
+                assert rows["layer"].nunique() == expected["n_layers"] - expected["n_missing"]
+                peaks.append(expected["peak_layer"])
+        assert (max(peaks) == min(peaks)) is found["alpha_4"]["converges"]
+
+
+def test_a_gap_that_never_changes_correlates_with_nothing(truth: dict[str, Any]) -> None:
+    for expected in truth["p08_freeze"]["qwen2.5-7b"].values():
+        gaps = np.array([[float(ratio), gap] for ratio, gap in expected["gap"].items()])
+        assert expected["gap_spearman_with_freeze"] is None
+        assert spearman_pairs(gaps, np.random.default_rng(0))[0, 1].status == "degenerate"
+
+
+def test_a_second_margin_at_the_mean_dose_moves_no_slope(panel: Panel, truth: dict[str, Any]) -> None:
+    at_zero = next(s for s in panel.sheets if s.model == QWEN and s.arm.margin == 0.0)
+    sheets = [*sweep(panel), at_zero]
+    for seed, slope in truth["p10_responder"]["slope_margins_pooled"].items():
+        points = [(s.dose, s.column("toxicity")[s.seeds.index(int(seed))]) for s in sheets]
+        line = fit_line(*(np.array(side, dtype=float) for side in zip(*points, strict=True)))
+        assert line is not None and line.slope == near(slope)
+    assert truth["p01_variance"]["artefact_of_pooling"]
