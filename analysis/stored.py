@@ -58,7 +58,6 @@ def fingerprint(parts: "Iterable[pd.DataFrame | npt.NDArray[Any]]") -> str:
 
         digest.update(",".join(part.columns).encode())
         if len(part):
-            # Bytes (vectors) have no hash of their own in pandas' categories: their text has.
             digest.update(np.asarray(hash_pandas_object(part, index=False)).tobytes())
     return digest.hexdigest()
 

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from analysis.registry import STUDIES
+from rhodb.cli import landscape, studies
+from rhodb.cli.analyze import ANSWERS
 from rhodb.cli.main import app
 from rhodb.errors import DatabaseError, InputError
 
@@ -101,6 +104,13 @@ def test_wrong_requests_are_one_sentence(db: Path, tmp_path: Path) -> None:
     with pytest.raises(DatabaseError, match="there is no warehouse at"):
         rhodb(tmp_path / "absent.db", "effects")
     assert not (tmp_path / "absent.db").exists()
+
+
+def test_every_study_has_a_command_with_its_summary() -> None:
+    summaries = {name: summary for name, (summary, _) in ANSWERS.items()} | studies.COMMANDS | landscape.COMMANDS
+    assert summaries == {name: summary for name, (_, summary) in STUDIES.items()}
+    help_of = CliRunner().invoke(app, ["analyze", "gamma", "--help"]).stdout
+    assert all(word in help_of for word in ("--inputs", "--rho-weight", "Example", "rhodb analyze gamma --explain 3"))
 
 
 def test_list_names_every_study(db: Path) -> None:

@@ -255,6 +255,34 @@ def test_figures_of_a_warehouse_are_drawn(grid_db: Path, tmp_path: Path) -> None
         ushape_figures.draw(answer_of(grid_db, "ushape").drawing, tmp_path / "file")
 
 
+def test_an_unchanged_warehouse_answers_from_the_store_and_diff_says_what_moved(grid_db: Path, tmp_path: Path) -> None:
+    db = tmp_path / "it's" / "master.db"
+    db.parent.mkdir()
+    with sqlite3.connect(grid_db) as source, sqlite3.connect(db) as target:
+        source.backup(target)
+    asked = ["--db", str(db), "--inputs", "db", "--samples", "200", "--json"]
+
+    def run(*words: str) -> str:
+        found = CliRunner().invoke(app, ["analyze", *words, *asked])
+        assert found.exit_code == 0, found.output
+        return found.stdout
+
+    first = run("gamma")
+    assert run("gamma") == first
+    with sqlite3.connect(db) as connection:
+        assert connection.execute("SELECT study FROM analysis_results").fetchall() == [("gamma",)]
+        connection.execute("UPDATE analysis_results SET result = replace(result, 'γ*', 'gamma star')")
+    assert "gamma star" in run("gamma")  # it is read, not computed
+    with sqlite3.connect(db) as connection:
+        connection.execute("UPDATE analysis_results SET result = replace(result, 'gamma star', 'γ*')")
+        connection.execute("UPDATE behavior_scores SET value = value + 0.01 WHERE behavior = 'bias' AND run_id % 2 = 0")
+    rows = json.loads(run("diff", "gamma"))
+    assert {row["change"] for row in rows} >= {"moved"}
+    assert all(row["value_before"] != row["value_now"] or row["low_before"] != row["low_now"] or
+               row["high_before"] != row["high_now"] or row["kind_before"] != row["kind_now"]
+               for row in rows if row["change"] == "moved")  # fmt: skip
+
+
 def test_a_slope_that_may_be_zero_has_no_variance_to_share_out(tmp_path: Path) -> None:
     grid = GridWarehouse(tmp_path / "master.db", ("bias",))
     for seed, (low, high) in zip(

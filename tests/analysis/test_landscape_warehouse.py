@@ -1,13 +1,18 @@
 """The landscape studies on a small warehouse whose answers are known beforehand."""
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from analysis.documents import plain
 from analysis.landscape.load import LandscapeOptions
 from analysis.landscape.result import evidence
 from analysis.landscape.studies import Entanglement, LandscapeOverview, Scorecard
+from analysis.stored import answer_tables, store
+from rhodb.cli.main import app
 from rhodb.errors import InputError, UnknownNameError
 from rhodb.records import (
     AlignmentRow,
@@ -248,3 +253,36 @@ def test_no_landscape_says_how_to_make_one(tmp_path):
 def test_options_outside_their_range_are_refused(wrong):
     with pytest.raises(InputError, match=f"--{next(iter(wrong))}"):
         LandscapeOptions(**wrong)
+
+
+@pytest.mark.parametrize("study", [LandscapeOverview, Scorecard, Entanglement])
+def test_an_unchanged_landscape_answers_from_the_store(db, study):
+    train(db, alike=True)
+    options = LandscapeOptions()
+    with Warehouse.open(db) as wh:
+        first = answer_tables(wh, study(), options)
+        store(wh, options, first)
+        again = answer_tables(wh, study(), options)
+        assert again.from_store and not first.from_store
+        assert plain(again.result.to_json()) == plain(first.result.to_json())
+        assert evidence(again.result, 1) == evidence(first.result, 1)
+        assert answer_tables(wh, study(), options, drawing=True).result.drawing is not None
+        insert_outcome(wh, landscape(3, [0] * (2 * PAIRS)), {})
+        changed = answer_tables(wh, study(), options)
+    # A third draw is in the tables of stability only, but all three studies name the draws that they could read.
+    assert changed.fingerprint != first.fingerprint and not changed.from_store
+
+
+def test_diff_says_which_cells_of_a_landscape_moved(db):
+    def diff(*more: str) -> list[dict]:
+        found = CliRunner().invoke(app, ["--db", str(db), "analyze", "diff", "landscape", "--json", *more])
+        assert found.exit_code == 0, found.output
+        return json.loads(found.stdout)
+
+    assert diff() == []
+    with Warehouse.open(db) as wh:
+        insert_outcome(wh, landscape(3, [0] * (2 * PAIRS)), {})
+    moved = diff()
+    assert {row["table"] for row in moved} >= {"seeds"}
+    assert all(row["change"] in ("new", "gone", "moved") for row in moved)
+    assert diff("--top", "3") == []  # other options: nothing to compare with yet
