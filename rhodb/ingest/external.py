@@ -3,10 +3,11 @@
 import math
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import orjson
 
 from rhodb.ingest import fields as f
 from rhodb.ingest.fields import Field, FormatError, Object, step
+from rhodb.ingest.files import parse_bytes
+from rhodb.ingest.stream import MOST
 from rhodb.location import read_only_uri
 from rhodb.records import canonical_json, digest
 
@@ -60,7 +63,8 @@ class Evaluation:
     started_at: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     scores: list[ScoreDraft] = field(default_factory=list)
-    samples: list[SampleDraft] = field(default_factory=list)
+    samples: Iterable[SampleDraft] = ()
+    """Read from the file as they are gone through, once; raises FormatError on the way."""
 
 
 def read_evaluations(path: Path, value: Any) -> list[Evaluation] | None:
@@ -69,7 +73,7 @@ def read_evaluations(path: Path, value: Any) -> list[Evaluation] | None:
     Raises FormatError.
     """
     if path.suffix == ".eval" or (isinstance(value, dict) and {"version", "status", "eval"} <= value.keys()):
-        return [_inspect(path)]
+        return [_inspect(path, value)]
     if isinstance(value, dict) and type(value.get("results")) is dict and {"configs", "n-shot"} & value.keys():
         return [_lm_eval(value)]
     if path.suffix == ".jsonl":
@@ -163,21 +167,25 @@ def _lm_eval_samples(path: Path) -> Evaluation:
     if results is None or not path.name.startswith("samples_"):
         raise FormatError("is no file of samples of lm-evaluation-harness (samples_TASK_TIME.jsonl)")
     try:
-        evaluation = _lm_eval(f.mapping(orjson.loads(results.read_bytes())))
-    except (OSError, orjson.JSONDecodeError) as error:
+        evaluation = _lm_eval(f.mapping(parse_bytes(results.read_bytes())))
+    except (OSError, FormatError) as error:
         raise FormatError(f"needs {results.name} beside it, which cannot be read") from error
     task = path.name.removeprefix("samples_")[: -len(stamp[0]) if stamp else None]
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines):
+    evaluation.place = f"samples of {task}"
+    evaluation.samples = _lm_eval_lines(task, path)
+    return evaluation
+
+
+def _lm_eval_lines(task: str, path: Path) -> Iterator[SampleDraft]:
+    """Line by line: a line holds the whole prompt and answer, and there may be any number of them."""
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(partial(file.readline, MOST + 1), b"")):
             try:
-                entry = f.mapping(orjson.loads(line))
-                evaluation.samples += list(_lm_eval_sample(task, entry))
-            except orjson.JSONDecodeError as error:
-                raise FormatError(f"line {number + 1} is no JSON: {error}") from error
+                if len(line) > MOST:
+                    raise FormatError(f"a line holds more than {MOST >> 20} MiB")
+                yield from _lm_eval_sample(task, f.mapping(parse_bytes(line)))
             except FormatError as error:
                 raise error.under(f"[{number}]") from None
-    evaluation.place = f"samples of {task}"
-    return evaluation
 
 
 def _lm_eval_sample(task: str, entry: Object) -> Iterator[SampleDraft]:
@@ -193,16 +201,13 @@ def _lm_eval_sample(task: str, entry: Object) -> Iterator[SampleDraft]:
             )
 
 
-def _inspect(path: Path) -> Evaluation:
-    """A log of Inspect AI, through its own reader."""
+def _inspect(path: Path, value: Any) -> Evaluation:
+    """A log of Inspect AI, through its own reader: the head; samples as summaries, or from the JSON one by one."""
     try:
         reader = import_module("inspect_ai.log")
     except ModuleNotFoundError as error:
         raise FormatError("is a log of Inspect AI, whose reader is needed: pip install inspect-ai") from error
-    try:
-        log = reader.read_eval_log(str(path))
-    except Exception as error:
-        raise FormatError(f"Inspect AI cannot read it: {str(error).splitlines()[0][:200]}") from error
+    log = _through(reader.read_eval_log, str(path), header_only=True)
     spec = log.eval
     if log.results is None:
         raise FormatError(f"holds no results: the evaluation ended with status {log.status!r}")
@@ -231,8 +236,30 @@ def _inspect(path: Path) -> Evaluation:
             for name, value in metrics.items()
             if math.isfinite(value)
         ]
-    evaluation.samples = [sample for raw in log.samples or () for sample in _inspect_sample(spec.task, raw)]
+    evaluation.samples = _inspect_samples(reader, spec.task, path, value)
     return evaluation
+
+
+def _through(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What a function of Inspect's reader says."""
+    try:
+        return function(*arguments, **options)
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FormatError(f"Inspect AI cannot read it: {first[:200]}") from error
+
+
+def _inspect_samples(reader: Any, task: str, path: Path, value: Any) -> Iterator[SampleDraft]:
+    if value is None:
+        # Whole scores with the texts cut short; reading sample by sample opens the archive anew for each.
+        for raw in _through(reader.read_eval_log_sample_summaries, str(path)):
+            yield from _inspect_sample(task, raw)
+        return
+    for number, raw in enumerate(value.get("samples") or ()):
+        try:
+            yield from _inspect_sample(task, _through(reader.EvalSample.model_validate, raw))
+        except FormatError as error:
+            raise error.under(f".samples[{number}]") from None
 
 
 def _inspect_sample(task: str, raw: Any) -> Iterator[SampleDraft]:

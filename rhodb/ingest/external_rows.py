@@ -1,5 +1,6 @@
 """Other tools' evaluations into their tables: each once, changed ones reported."""
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import IntegrityError
@@ -7,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from rhodb.ingest.external import Evaluation
 from rhodb.ingest.fields import FormatError
 from rhodb.ingest.files import Contents
-from rhodb.ingest.rows import to_json
+from rhodb.ingest.rows import BATCH, to_json
 from rhodb.ingest.write import Conflict, Writer
 from rhodb.rows import bulk_insert
 
@@ -25,6 +26,7 @@ def write_evaluations(writer: Writer, contents: Contents, evaluations: list[Eval
         source = writer.rows.source(contents, tool, extra={}, n_read=len(evaluations), n_added=0)
         for evaluation in evaluations:
             _write(writer, source, evaluation, report)
+        contents.check_unchanged()
         writer.stored.execute("UPDATE sources SET runs_added = ? WHERE id = ?", (report.added, source))
     except IntegrityError as error:
         raise FormatError(f"breaks a rule of the warehouse: {str(error.orig).splitlines()[0]}") from error
@@ -66,12 +68,17 @@ def _insert_scores(writer: Writer, number: int, evaluation: Evaluation) -> None:
 
 def _insert_samples(writer: Writer, number: int, evaluation: Evaluation, report: "FileReport") -> None:
     """Samples may come in a file of their own, after the scores."""
-    sql = "SELECT task, sample, metric FROM external_samples WHERE evaluation_id = ?"
-    held = {tuple(row) for row in writer.stored.fetch(sql, (number,))} if evaluation.samples else set()
-    new = {(s.task, s.sample, s.metric): s for s in evaluation.samples if (s.task, s.sample, s.metric) not in held}
-    rows = [(number, s.task, s.sample, s.metric, s.value, s.text_value) for s in new.values()]
-    bulk_insert(writer.connection, "external_samples", SAMPLE_COLUMNS, rows)
-    report.completed += bool(rows) and number is not None and report.added == 0
+    before = _count_samples(writer, number)
+    samples = iter(evaluation.samples)
+    while part := list(islice(samples, BATCH)):
+        rows = [(number, s.task, s.sample, s.metric, s.value, s.text_value) for s in part]
+        bulk_insert(writer.connection, "external_samples", SAMPLE_COLUMNS, rows, new_only=True)
+    report.completed += report.added == 0 and _count_samples(writer, number) > before
+
+
+def _count_samples(writer: Writer, number: int) -> int:
+    sql = "SELECT count(*) FROM external_samples WHERE evaluation_id = ?"
+    return int(writer.stored.fetch(sql, (number,))[0][0])
 
 
 def _compare(writer: Writer, number: int, evaluation: Evaluation, report: "FileReport") -> None:

@@ -132,7 +132,7 @@ def parse(contents: Contents) -> Any:
     if not data.strip():
         raise FormatError("the file is empty")
     _check_beginning(data)
-    return _parse_whole(data)
+    return parse_bytes(data)
 
 
 def _check_beginning(data: bytes) -> None:
@@ -141,7 +141,8 @@ def _check_beginning(data: bytes) -> None:
             raise FormatError(f"begins with a byte order mark of {encoding}: save it as UTF-8 without one")
 
 
-def _parse_whole(data: bytes) -> Any:
+def parse_bytes(data: bytes) -> Any:
+    """JSON in memory, with NaN as some programs write it. Raises FormatError."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
