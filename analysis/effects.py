@@ -1,5 +1,7 @@
 """Differences between conditions: the first study, and the pattern for the others."""
 
+import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,8 +15,8 @@ from analysis.findings import Estimate, Evidence, Finding, Group, Result, Robust
 from analysis.needed import seeds_a_side
 from analysis.query import Conditions, Query, read_sql
 from analysis.stats.effect_size import hedges_g_each
-from analysis.stats.intervals import welch_leaving_out, welch_test
-from analysis.stats.permutation import two_sample_test
+from analysis.stats.intervals import welch_leaving_out, welch_tests
+from analysis.stats.permutation import two_sample_tests
 from analysis.strata import Cell, Look, Stratum, comparable_pairs, gate, is_missing, labels, records
 from analysis.study import Study, StudyOptions
 from analysis.verdicts import caption, judge, unit_of
@@ -55,6 +57,7 @@ class Comparison(Pairing):
     welch: Test
     standardised: Estimate
     exact: Test
+    robustness: Robustness | None
 
 
 class Effects(Study):
@@ -114,22 +117,28 @@ def query_of(
     return Query(sql=sql, parameters=conditions.parameters)
 
 
-def leave_one_seed_out(a: Group, b: Group) -> Robustness | None:
-    """Welch's difference and p as each seed is left out of both groups; None where that leaves too little."""
-    seeds = sorted({*a.seeds, *b.seeds})
-    if not seeds:
-        return None
-    kept_a, kept_b = (np.array(seeds)[:, None] != np.array(group.seeds, dtype=int) for group in (a, b))
-    found = welch_leaving_out(a.values, b.values, kept_a, kept_b)
-    if found is None:
-        return None
-    differences, p = found
-    return Robustness(
-        lowest=float(differences.min()),
-        highest=float(differences.max()),
-        largest_p=float(p.max()),
-        seed_of_largest_p=seeds[int(p.argmax())],
-    )
+def leave_one_seed_out(pairs: Sequence[tuple[Group, Group]]) -> list[Robustness | None]:
+    """Welch's difference and p as each seed is left out of both groups; None where that leaves too little.
+
+    Pairs with the same seeds are computed together.
+    """
+    alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = defaultdict(list)
+    for i, (a, b) in enumerate(pairs):
+        alike[a.seeds, b.seeds].append(i)
+    found: list[Robustness | None] = [None] * len(pairs)
+    for sides, members in alike.items():
+        seeds = sorted({*sides[0], *sides[1]})
+        if min(map(len, sides)) < 1:
+            continue
+        kept_a, kept_b = (np.array(seeds)[:, None] != np.array(side, dtype=int) for side in sides)
+        first, second = (np.array([pairs[i][k].values for i in members], dtype=float) for k in (0, 1))
+        differences, p = welch_leaving_out(first, second, kept_a, kept_b)
+        worst = p.argmax(axis=1)  # the first NaN, if there is one
+        columns = (members, differences.min(axis=1), differences.max(axis=1), p.max(axis=1), worst)
+        for i, lowest, highest, largest, at in zip(*(np.asarray(c).tolist() for c in columns), strict=True):
+            if not math.isnan(largest):
+                found[i] = Robustness(lowest=lowest, highest=highest, largest_p=largest, seed_of_largest_p=seeds[at])
+    return found
 
 
 def _comparisons(
@@ -153,16 +162,18 @@ def _comparisons(
         )
     )
     pairings = [_pairing(pair, look, [(names[s], strata[s][look]) for s in pair], held) for pair, look in planned]
-    standardised = hedges_g_each([pairing.sides for pairing in pairings], level=options.level)
+    sides = [pairing.sides for pairing in pairings]
+    tested = zip(
+        pairings, welch_tests(sides, level=options.level), hedges_g_each(sides, level=options.level),
+        two_sample_tests(sides, rng), leave_one_seed_out([pairing.groups for pairing in pairings]), strict=True,
+    )  # fmt: skip
     return [
         Comparison(
-            **vars(pairing),
-            welch=welch_test(*pairing.sides, level=options.level),
-            standardised=g,
-            exact=two_sample_test(*pairing.sides, rng),
+            **vars(pairing), welch=welch, standardised=g, exact=exact,
+            robustness=None if pairing.conflict else robustness,
         )
-        for pairing, g in zip(pairings, standardised, strict=True)
-    ]
+        for pairing, welch, g, exact, robustness in tested
+    ]  # fmt: skip
 
 
 def _pairing(pair: tuple[Stratum, Stratum], look: Look, cells: Sequence[tuple[str, Cell]], held: Gate) -> Pairing:
@@ -208,7 +219,6 @@ def _group(cell: Cell, name: str, quantity: str) -> Group:
 
 def _finding(number: int, comparison: Comparison, welch: Test, options: StudyOptions, looks: int) -> Finding:
     assert welch.effect is not None  # welch_test always gives one
-    a, b = comparison.groups
     about = comparison.about
     verdict, sentence = judge(comparison, welch, options=options, looks=looks)
     query = query_of(
@@ -227,7 +237,7 @@ def _finding(number: int, comparison: Comparison, welch: Test, options: StudyOpt
         effect=welch.effect,
         standardised=comparison.standardised,
         tests=(welch, comparison.exact),
-        robustness=None if comparison.conflict else leave_one_seed_out(a, b),
+        robustness=comparison.robustness,
         verdict=verdict,
         sentence=sentence,
         notes=comparison.notes,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -57,10 +58,15 @@ class Conditions:
 
 def read_sql(name: str, **parts: Any) -> str:
     """The text of `analysis/sql/NAME.sql` with its {marked} parts filled in (SQL, never values)."""
-    text = (files("analysis") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+    text = _file(name)
     for part, sql in parts.items():
         text = text.replace("{" + part + "}", str(sql))
     return text.strip()
+
+
+@cache
+def _file(name: str) -> str:
+    return (files("analysis") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def literal(value: Value) -> str:

@@ -5,6 +5,8 @@ a nominal 95 %. Functions take one-dimensional samples and return an `Estimate` 
 """
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -121,30 +123,70 @@ def welch_error(a: Array, b: Array) -> tuple[float, float]:
     return math.sqrt(total), df
 
 
-def welch_leaving_out(
-    a: npt.ArrayLike, b: npt.ArrayLike, kept_a: npt.NDArray[np.bool_], kept_b: npt.NDArray[np.bool_]
-) -> tuple[Array, Array] | None:
-    """Differences and Welch p values of many subsets at once: row i of each mask says which values stay.
+def welch_tests(pairs: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], *, level: float = 0.95) -> list[Test]:
+    """`welch_test` of many pairs: those of the same sizes, with values that vary, all at once."""
+    samples = [(as_sample(a), as_sample(b)) for a, b in pairs]
+    sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
+    found: dict[int, Test] = {}
+    for i, (a, b) in enumerate(samples):
+        if min(a.size, b.size) < 2:
+            found[i] = welch_test(a, b, level=level)
+        else:
+            sizes[a.size, b.size].append(i)
+    for (n_a, n_b), members in sizes.items():
+        first, second = (np.stack([samples[i][side] for i in members]) for side in (0, 1))
+        still = _constant_rows(first) | _constant_rows(second)
+        difference = first.mean(axis=1) - second.mean(axis=1)
+        var_a, var_b = first.var(axis=1, ddof=1) / n_a, second.var(axis=1, ddof=1) / n_b
+        total = var_a + var_b
+        with np.errstate(invalid="ignore", divide="ignore"):
+            df = 1 / ((var_a / total) ** 2 / (n_a - 1) + (var_b / total) ** 2 / (n_b - 1))
+            error = np.sqrt(total)
+            t = difference / error
+        p, half = np.minimum(1.0, 2 * special.stdtr(df, -np.abs(t))), special.stdtrit(df, (1 + level) / 2) * error
+        columns = (still, t, p, difference, difference - half, difference + half)
+        for i, row in zip(members, zip(*(column.tolist() for column in columns), strict=True), strict=True):
+            constant, statistic, small, value, low, high = row
+            if constant:
+                found[i] = welch_test(*samples[i], level=level)
+                continue
+            n = n_a + n_b
+            effect = Estimate(value=value, low=low, high=high, n=n, method=WELCH_METHOD, level=level)
+            found[i] = Test(statistic=statistic, p=small, n=n, method="Welch t test", effect=effect)
+    return [found[i] for i in range(len(samples))]
 
-    None where any subset has fewer than two values a side or no variation at all.
+
+def _constant_rows(table: Array) -> npt.NDArray[np.bool_]:
+    """`is_constant` of each row."""
+    tolerance = 64 * np.finfo(np.float64).eps * np.abs(table).max(axis=1)
+    return np.asarray(np.ptp(table, axis=1) <= tolerance)
+
+
+def welch_leaving_out(
+    a: Array, b: Array, kept_a: npt.NDArray[np.bool_], kept_b: npt.NDArray[np.bool_]
+) -> tuple[Array, Array]:
+    """Differences and Welch p values (pairs x subsets) of many subsets of many pairs of samples at once.
+
+    `a` and `b`: pairs x values; row i of each mask (subsets x values) says which values stay. NaN where a subset has
+    fewer than two values a side or no variation at all.
     """
     means, errors, dfs = [], [], []
-    for sample, kept in ((as_sample(a), kept_a), (as_sample(b), kept_b)):
+    for samples, kept in ((a, kept_a), (b, kept_b)):
         n = kept.sum(axis=1)
-        if (n < 2).any():
-            return None
-        mean = (kept * sample).sum(axis=1) / n
-        variance = (kept * (sample - mean[:, None]) ** 2).sum(axis=1) / (n - 1)
-        rounding = 64 * np.finfo(np.float64).eps * np.abs(sample).max()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = (kept * samples[:, None, :]).sum(axis=2) / n
+            variance = (kept * (samples[:, None, :] - mean[:, :, None]) ** 2).sum(axis=2) / (n - 1)
+        rounding = 64 * np.finfo(np.float64).eps * np.abs(samples).max(axis=1)[:, None]
         means.append(mean)
-        errors.append(np.where(variance > rounding**2, variance, 0.0) / n)
+        errors.append(np.where(n < 2, np.nan, np.where(variance > rounding**2, variance, 0.0) / np.maximum(n, 1)))
         dfs.append(n - 1)
     total = errors[0] + errors[1]
-    if (total == 0).any():
-        return None
-    df = 1 / ((errors[0] / total) ** 2 / dfs[0] + (errors[1] / total) ** 2 / dfs[1])
-    differences = means[0] - means[1]
-    return differences, np.minimum(1.0, 2 * special.stdtr(df, -np.abs(differences) / np.sqrt(total)))
+    total[total == 0] = np.nan
+    with np.errstate(invalid="ignore", divide="ignore"):
+        df = 1 / ((errors[0] / total) ** 2 / dfs[0] + (errors[1] / total) ** 2 / dfs[1])
+        differences = means[0] - means[1]
+        p = np.minimum(1.0, 2 * special.stdtr(df, -np.abs(differences) / np.sqrt(total)))
+    return differences, p
 
 
 def t_quantile(df: float, level: float) -> float:

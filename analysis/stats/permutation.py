@@ -6,7 +6,8 @@ pairs not below 2/120 = .0167. All tests are two-sided.
 """
 
 import math
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, permutations
@@ -58,6 +59,36 @@ def two_sample_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator
         return np.asarray(np.abs(centred[chosen].sum(axis=1)), dtype=np.float64)
 
     return _monte_carlo(seen, draw)
+
+
+def two_sample_tests(pairs: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], rng: np.random.Generator) -> list[Test]:
+    """`two_sample_test` of many pairs: those of the same sizes share their rearrangements, where these are exact."""
+    samples = [(as_sample(a), as_sample(b)) for a, b in pairs]
+    sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
+    found: dict[int, Test] = {}
+    for i, (a, b) in enumerate(samples):
+        n = a.size + b.size
+        if min(a.size, b.size) < 1 or n < 3 or math.comb(n, a.size) > MAX_EXACT or is_constant(np.concatenate([a, b])):
+            found[i] = two_sample_test(a, b, rng)
+        else:
+            sizes[a.size, b.size].append(i)
+    for (k, rest), members in sizes.items():
+        splits = _splits(k + rest, k)
+        step = max(1, _CHUNK // splits.size)
+        for start in range(0, len(members), step):
+            some = members[start : start + step]
+            pooled = np.stack([np.concatenate(samples[i]) for i in some])
+            differences = pooled[:, :k].mean(axis=1) - pooled[:, k:].mean(axis=1)
+            centred = pooled - pooled.mean(axis=1, keepdims=True)
+            slack = 1e-10 * np.abs(centred).sum(axis=1)
+            null = np.abs(centred[:, splits].sum(axis=2))
+            seen = np.abs(centred[:, :k].sum(axis=1))
+            p = (null >= (seen - slack)[:, None]).mean(axis=1)
+            floor = (null >= (null.max(axis=1) - slack)[:, None]).mean(axis=1)
+            method = f"exact permutation test of the difference of means ({len(splits)} arrangements)"
+            for i, statistic, share, least in zip(some, differences.tolist(), p.tolist(), floor.tolist(), strict=True):
+                found[i] = Test(statistic=statistic, p=share, n=k + rest, method=method, floor=least)
+    return [found[i] for i in range(len(samples))]
 
 
 def sign_flip_test(differences: npt.ArrayLike, rng: np.random.Generator) -> Test:

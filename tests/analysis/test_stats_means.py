@@ -22,6 +22,7 @@ from analysis.stats.intervals import (
     welch_difference,
     welch_leaving_out,
     welch_test,
+    welch_tests,
 )
 from analysis.stats.results import is_constant
 
@@ -163,13 +164,22 @@ def test_g_has_the_sign_of_the_difference_and_lies_in_its_interval(a: list[float
 @settings(max_examples=60, deadline=None)
 def test_leaving_values_out_equals_testing_what_is_left(a: list[float], b: list[float]) -> None:
     kept = ~np.eye(len(a), dtype=bool)
-    found = welch_leaving_out(a, b, kept, np.ones((len(a), len(b)), dtype=bool))
-    singly = [welch_test(np.delete(a, i), b) for i in range(len(a))]
-    if found is None:
-        assert any(test.status != "ok" for test in singly)
-        return
-    assert found[1] == pytest.approx([test.p for test in singly], rel=1e-9)
-    assert found[0] == pytest.approx([test.effect and test.effect.value for test in singly])
+    first, second = np.array([a, a[::-1]], dtype=float), np.array([b, b], dtype=float)
+    differences, p = welch_leaving_out(first, second, kept, np.ones((len(a), len(b)), dtype=bool))
+    for row in range(2):
+        for i in range(len(a)):
+            alone = welch_test(np.delete(first[row], i), b)
+            if alone.status == "ok":
+                assert p[row, i] == pytest.approx(alone.p, rel=1e-9)
+                assert differences[row, i] == pytest.approx(alone.effect and alone.effect.value)
+            else:
+                assert np.isnan(p[row, i])
+
+
+@given(st.lists(st.tuples(st.lists(st.integers(-3, 3), max_size=4), st.lists(st.integers(-3, 3), max_size=3))))
+@settings(max_examples=60, deadline=None)
+def test_many_pairs_at_once_equal_one_after_another(pairs: list[tuple[list[int], list[int]]]) -> None:
+    assert welch_tests(pairs, level=0.9) == [welch_test(a, b, level=0.9) for a, b in pairs]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.stats import permutation
-from analysis.stats.permutation import paired_test, sign_flip_test, spearman_test, two_sample_floor, two_sample_test
+from analysis.stats.permutation import (
+    paired_test,
+    sign_flip_test,
+    spearman_test,
+    two_sample_floor,
+    two_sample_test,
+    two_sample_tests,
+)
 
 values = st.integers(-20, 20).map(float)
 
@@ -61,6 +68,20 @@ def test_two_sample_equals_brute_force_with_ties(a: list[float], b: list[float])
     assert test.floor <= test.p <= 1
     swapped = two_sample_test(b, a, rng())
     assert swapped.p == pytest.approx(test.p)
+
+
+@given(st.lists(st.tuples(st.lists(values, max_size=4), st.lists(values, max_size=3)), max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_many_pairs_at_once_equal_one_after_another(pairs: list[tuple[list[float], list[float]]]) -> None:
+    rng = np.random.default_rng(0)
+    assert two_sample_tests(pairs, rng) == [two_sample_test(a, b, rng) for a, b in pairs]
+
+
+def test_pairs_too_large_for_all_rearrangements_draw_in_their_order() -> None:
+    large = [(np.arange(12.0), np.arange(12.0) + shift) for shift in (1.0, 2.0)]
+    pairs = [large[0], ([1.0, 2.0], [3.0, 4.5]), large[1]]
+    rng, again = np.random.default_rng(1), np.random.default_rng(1)
+    assert two_sample_tests(pairs, rng) == [two_sample_test(a, b, again) for a, b in pairs]
 
 
 @given(st.lists(st.tuples(values, values), min_size=3, max_size=5))
