@@ -168,5 +168,6 @@ def resampled_probes(scores: Scores, case: Scenario, rng: np.random.Generator, *
     """2.5 and 97.5 per cent of γ* as wordings are drawn with replacement, the same for all scores."""
     means = resampled_means(_changes(scores, case.gammas).T, scores.clusters, rng, draws=draws)
     stars = critical_margin(means[:, 0], means[:, 1], case.gammas)
-    low, high = np.quantile(stars, (0.025, 0.975))
+    # Where wordings were drawn on which nothing moved, no margin is the one of no effect.
+    low, high = np.quantile(np.nan_to_num(stars, nan=np.inf), (0.025, 0.975), method="nearest")
     return float(low), float(high)

@@ -133,6 +133,18 @@ def test_resampled_probes_bracket_gamma_star() -> None:
     assert high - low < 0.03
 
 
+def test_draws_in_which_nothing_moved_have_no_margin_and_no_nan() -> None:
+    frame = simulated(np.random.default_rng(7), n=12)
+    still = frame["probe"] != "p0"
+    frame.loc[still, "negative"] = (
+        frame.loc[still, "positive"] + frame.loc[still, "before_negative"] - (frame.loc[still, "before_positive"])
+    )
+    frame["wording"] = frame["probe"].map(lambda name: " ".join(f"{letter}{name}" for letter in "abcdef"))
+    (scores,) = scores_of(frame)
+    low, high = resampled_probes(scores, NOTES, np.random.default_rng(8), draws=400)
+    assert not np.isnan([low, high]).any() and high == np.inf
+
+
 def test_ten_copies_of_a_wording_are_one_probe_in_the_noise_of_gamma_star() -> None:
     once = simulated(np.random.default_rng(5), n=40)
     words = {f"p{i}": " ".join(f"{letter}{i}" for letter in "abcdef") for i in range(40)}
