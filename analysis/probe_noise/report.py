@@ -100,8 +100,8 @@ def _margin(result: NoiseResult, claims: PublishedTable) -> Iterator[Quantity]:
     if result.resampled is not None:
         low, high = result.resampled
         yield replace(
-            base, name="γ*, probes resampled", value=result.case.point, low=_finite(low), high=_finite(high), level=0.95,
-            method="wordings drawn, the same for all scores; seeds' means fixed",
+            base, name="γ*, probes resampled", value=result.case.point, low=_finite(low), high=_finite(high),
+            level=0.95, method="wordings drawn, the same for all scores; seeds' means fixed",
         )  # fmt: skip
 
 
