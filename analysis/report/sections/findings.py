@@ -1,5 +1,6 @@
 """Findings of a study as parts of a report: sentences, a table, charts. No statistic is computed here."""
 
+import heapq
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,13 +22,22 @@ MOST_ROWS = 250
 """Findings in one table; the clearest come first where there are more."""
 MOST_MARKS = 60
 """Marks in a forest."""
+MOST_SERIES = 12
+"""Dose series drawn in one chart; those with the clearest findings where there are more."""
 MOST_TOLD = 12
 """Sentences above a table."""
 MOST_NOTES = 5
 """Remarks below it."""
 CLEAR = ("supported", "artefact", "degenerate", "suggestive", "not supported", "not enough data")
 
+_CLEARNESS = {verdict: place for place, verdict in enumerate(CLEAR)}
+
 Keep = Callable[[Finding], bool]
+
+
+def _clearness(finding: Finding) -> tuple[int, float, int]:
+    """What findings are sorted by where not all are shown: verdict, p, number."""
+    return _CLEARNESS[finding.verdict], 1.0 if finding.p is None else finding.p, finding.number
 
 
 def _all(_: Finding) -> bool:
@@ -99,8 +109,7 @@ def table(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str, 
     shown = list(kept)
     caption = result.caption
     if len(shown) > MOST_ROWS:
-        shown.sort(key=lambda f: (CLEAR.index(f.verdict), 1.0 if f.p is None else f.p, f.number))
-        shown = shown[:MOST_ROWS]
+        shown = heapq.nsmallest(MOST_ROWS, shown, key=_clearness)
         caption += f" The {MOST_ROWS} clearest of {len(kept)} findings; all: rhodb analyze {result.study} --csv."
     level = 100 * (1 - float(result.options["alpha"]))
     columns, cells_of = (_look_columns(level), _look_cells) if is_look(result) else (_columns(level), _cells)
@@ -209,8 +218,7 @@ def _p(test: Test, second: float | None, address: str) -> Cell:
 def forest(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str, key: str = "forest") -> Chart | None:
     """Effects with their intervals, the clearest of each behavior."""
     known = [f for f in kept if f.effect.value is not None and f.effect.low is not None]
-    known.sort(key=lambda f: (CLEAR.index(f.verdict), 1.0 if f.p is None else f.p, f.number))
-    shown = known[:MOST_MARKS]
+    shown = heapq.nsmallest(MOST_MARKS, known, key=_clearness)
     if not shown:
         return None
     labels = _differences([(f.about["a"], f.about["b"]) for f in shown]) if "a" in shown[0].about else []
@@ -256,7 +264,11 @@ def doses(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str, 
     """Mean (or, with `spread`, SD) of each behavior by λ, from findings whose groups are doses `λ=...`."""
     rows: list[dict[str, Scalar]] = []
     addresses = []
+    series: dict[tuple[str, str], list[Finding]] = {}
     for f in kept:
+        series.setdefault((f.about["model"], f.about["stratum"]), []).append(f)
+    best = set(heapq.nsmallest(MOST_SERIES, series, key=lambda name: min(map(_clearness, series[name]))))
+    for f in (f for f in kept if (f.about["model"], f.about["stratum"]) in best):
         for group in f.groups:
             if not group.label.startswith("λ=") or group.mean is None or (spread and group.sd is None):
                 continue
@@ -271,6 +283,10 @@ def doses(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str, 
             addresses.append(address_of(ctx, result, f))
     if not rows:
         return None
+    more = ""
+    if len(series) > MOST_SERIES:
+        more = f" The {MOST_SERIES} of {len(series)} series with the clearest findings; all: "
+        more += f"rhodb analyze {result.study} --csv."
     unit = f" ({kept[0].unit})" if kept[0].unit else ""
     several = len({(row["model"], row["stratum"]) for row in rows}) > 1
     measure = ("Δ " if kept[0].about["quantity"] == "delta" else "") + kept[0].about["metric"]
@@ -282,6 +298,6 @@ def doses(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str, 
         titles={"x": "λ", "y": f"SD over seeds of {measure}{unit}" if spread else f"mean {measure}{unit}",
                 "colour": "behavior", "facet": "stratum"},
         addresses=tuple(addresses),
-        caption="Standard deviation over seeds at each dose." if spread
-        else "Mean over seeds with 95 % t interval; no interval where there is one seed.",
+        caption=("Standard deviation over seeds at each dose." if spread
+                 else "Mean over seeds with 95 % t interval; no interval where there is one seed.") + more,
     )  # fmt: skip
