@@ -28,7 +28,8 @@ from pathlib import Path
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from rhodb.records import AlignmentRow, ModelRecord, Outcome, Provenance, RunIdentity, ScoreRow
+from rhodb.family_records import AlignmentRow
+from rhodb.records import ModelRecord, Outcome, Provenance, RunIdentity, ScoreRow
 from rhodb.rows import bulk_insert, run_uuid
 from rhodb.schema.core import BehaviorScore
 from rhodb.store import insert_outcome, insert_outcomes

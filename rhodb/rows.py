@@ -9,20 +9,9 @@ from typing import Any, get_args
 from sqlalchemy import Connection, text
 
 from rhodb.errors import InputError
+from rhodb.family_records import AlignmentRow, ClusterMemberRow, ClusterRow, FamilyRow, LandscapeRow
 from rhodb.liveness import now
-from rhodb.records import (
-    AlignmentRow,
-    ClusterMemberRow,
-    ClusterRow,
-    FamilyRow,
-    LandscapeRow,
-    ModelRecord,
-    Outcome,
-    ProbeSetRecord,
-    RunIdentity,
-    TrainStepRow,
-    canonical_json,
-)
+from rhodb.records import ModelRecord, Outcome, ProbeSetRecord, RunIdentity, TrainStepRow, canonical_json
 
 NAMESPACE = uuids.UUID("6f0c1a0e-5b1d-5c8f-9a51-72686f646200")
 """Namespace of run names; changing it would rename every run."""

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rhodb.records import AlignmentRow, CheckpointScoreRow, Config
+from rhodb.family_records import AlignmentRow, CheckpointScoreRow
+from rhodb.records import Config
 from runners.arms import AlignmentConfig, Arm
 from runners.backend.adapters import load_adapters, save_adapters
 from runners.backend.data_parallel import launched_ranks

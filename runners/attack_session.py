@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from rhodb.errors import InputError
-from rhodb.records import AttackDefenseRow, Config, ScoreRow
+from rhodb.family_records import AttackDefenseRow
+from rhodb.records import Config, ScoreRow
 from runners.attack_defense import AttackDefenseConfig, SaeConfig
 from runners.backend.activations import Floats, changed, residuals
 from runners.backend.sae import GatedSae, Quality, Ranking, SaeSpec, rank_features, train_sae

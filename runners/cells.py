@@ -5,19 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from rhodb.records import (
-    AlignmentRow,
-    ClusterMemberRow,
-    ClusterRow,
-    FamilyRow,
-    LandscapeRow,
-    ModelRecord,
-    ProbeScoreRow,
-    ProbeSetRecord,
-    RunIdentity,
-    ScoreRow,
-    TrainStepRow,
-)
+from rhodb.family_records import AlignmentRow, ClusterMemberRow, ClusterRow, FamilyRow, LandscapeRow
+from rhodb.records import ModelRecord, ProbeScoreRow, ProbeSetRecord, RunIdentity, ScoreRow, TrainStepRow
 from runners.config import RunConfig
 
 C = TypeVar("C", bound=RunConfig)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
 from rhodb.errors import UnknownNameError
-from rhodb.records import FidelityCategoryRow, FidelityRow, ProbeScoreRow
+from rhodb.family_records import FidelityCategoryRow, FidelityRow
+from rhodb.records import ProbeScoreRow
 from runners import metrics
 from runners.cells import Cell, CellProgress, CellRows
 from runners.fidelity_bench import FidelityConfig

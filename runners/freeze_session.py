@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from rhodb.records import Cf90Row, FreezeRow, TrainStepRow
+from rhodb.family_records import Cf90Row, FreezeRow
+from rhodb.records import TrainStepRow
 from runners.backend.freezing import n_frozen
 from runners.backend.lora import remove_lora
 from runners.backend.svd import Compression, compressed, rank_of

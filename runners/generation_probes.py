@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rhodb.errors import InputError
-from rhodb.records import Config, GeneratedAnswerRow, ProbeSetRecord, ScoreRow, canonical_json, digest
+from rhodb.family_records import GeneratedAnswerRow
+from rhodb.records import Config, ProbeSetRecord, ScoreRow, canonical_json, digest
 from runners.backend.generation import answer_prompts
 from runners.backend.models import LoadedModel
 from runners.judge import RULES_VERSION, judge_rules

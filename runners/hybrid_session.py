@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from rhodb.records import Config, HybridPhaseRow, HybridRow
+from rhodb.family_records import HybridPhaseRow, HybridRow
+from rhodb.records import Config
 from runners.attack_session import fit_sae, rank_for, sae_config
 from runners.backend.activations import changed
 from runners.backend.freezing import n_frozen

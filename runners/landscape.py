@@ -12,14 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, Field, field_validator
 
-from rhodb.records import (
-    ClusterMemberRow,
-    ClusterRow,
-    LandscapeRow,
-    ModelRecord,
-    ProbeSetRecord,
-    RunIdentity,
-)
+from rhodb.family_records import ClusterMemberRow, ClusterRow, LandscapeRow
+from rhodb.records import ModelRecord, ProbeSetRecord, RunIdentity
 from runners.cells import Cell, CellProgress, CellRows, Session
 from runners.config import Listed, Positive, RunConfig, Seed
 from runners.landscape_nodes import fingerprint, load_nodes

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from rhodb.errors import InputError
-from rhodb.records import Config, LeaderboardRow
+from rhodb.family_records import LeaderboardRow
+from rhodb.records import Config
 from runners.backend.memory import weight_bytes
 from runners.backend.merging import (
     RANDOM_METHODS,

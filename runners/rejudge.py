@@ -12,8 +12,9 @@ from typing import Any
 
 from rhodb import store
 from rhodb.errors import InputError
+from rhodb.family_records import StressResponseRow
 from rhodb.liveness import now
-from rhodb.records import Config, ModelRecord, Outcome, Provenance, RunIdentity, StressResponseRow
+from rhodb.records import Config, ModelRecord, Outcome, Provenance, RunIdentity
 from rhodb.rows import run_uuid
 from rhodb.sql import saved_query
 from rhodb.warehouse import Warehouse

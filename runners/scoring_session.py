@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from rhodb.errors import InputError
+from rhodb.family_records import FamilyRow
 from rhodb.records import (
     Config,
-    FamilyRow,
     ModelRecord,
     ProbeScoreRow,
     ProbeSetRecord,

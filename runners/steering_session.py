@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from rhodb.records import Config, SteeringRow, digest
+from rhodb.family_records import SteeringRow
+from rhodb.records import Config, digest
 from runners.backend.activations import Floats, changed
 from runners.backend.steering import PrefixScorer, added, difference_vectors, random_vector
 from runners.cells import Cell, CellProgress, CellRows

@@ -5,7 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from rhodb.records import ModelRecord, ProbeSetRecord, RunIdentity, StressResponseRow, StressRow
+from rhodb.family_records import StressResponseRow, StressRow
+from rhodb.records import ModelRecord, ProbeSetRecord, RunIdentity
 from rhodb.rows import run_uuid
 from runners.alignment import AlignmentSession
 from runners.arms import make_arm

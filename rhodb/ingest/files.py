@@ -11,9 +11,10 @@ from typing import Any
 import orjson
 
 from rhodb.errors import InputError
-from rhodb.ingest.audits import ATTACK, CF90, FIDELITY, FREEZE, LEADERBOARD, STEERING
+from rhodb.ingest.audits import CF90, FIDELITY, FREEZE, LEADERBOARD
 from rhodb.ingest.fields import FormatError, kind_of
 from rhodb.ingest.formats import Format
+from rhodb.ingest.interventions import ATTACK, STEERING
 from rhodb.ingest.stream import read_large
 from rhodb.ingest.training import ALIGNMENT, HYBRID, MERGED, STRESS
 from rhodb.records import digest

@@ -8,16 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rhodb.records import (
-    AlignmentRow,
-    ModelRecord,
-    Outcome,
-    Provenance,
-    RunIdentity,
-    ScoreRow,
-    canonical_json,
-    digest,
-)
+from rhodb.family_records import AlignmentRow
+from rhodb.records import ModelRecord, Outcome, Provenance, RunIdentity, ScoreRow, canonical_json, digest
 
 SEEDS = (42, 123, 456, 789, 1337)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rhodb.family_records import AlignmentRow
 from rhodb.records import (
-    AlignmentRow,
     ModelRecord,
     Outcome,
     ProbeRecord,

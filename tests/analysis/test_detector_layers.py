@@ -14,7 +14,8 @@ from analysis.stats.results import no_estimate
 from analysis.stored import answer
 from analysis.study import StudyOptions
 from analysis.wording import wording_clusters
-from rhodb.records import Outcome, RunIdentity, ScoreRow, SteeringRow
+from rhodb.family_records import SteeringRow
+from rhodb.records import Outcome, RunIdentity, ScoreRow
 from rhodb.store import insert_outcome, run_uuid
 from rhodb.warehouse import Warehouse
 

@@ -14,11 +14,8 @@ from analysis.landscape.studies import Entanglement, LandscapeOverview, Scorecar
 from analysis.stored import answer_tables, store
 from rhodb.cli.main import app
 from rhodb.errors import InputError, UnknownNameError
+from rhodb.family_records import AlignmentRow, ClusterMemberRow, ClusterRow, LandscapeRow
 from rhodb.records import (
-    AlignmentRow,
-    ClusterMemberRow,
-    ClusterRow,
-    LandscapeRow,
     ModelRecord,
     Outcome,
     ProbeRecord,

@@ -14,15 +14,8 @@ from analysis.report.sections.overview import reproducibility
 from analysis.report.sections.questions import QUESTIONS, questions
 from analysis.report.sections.stress import _signs, stress
 from analysis.report.sections.trends import setting_trends
-from rhodb.records import (
-    ModelRecord,
-    Outcome,
-    Provenance,
-    RunIdentity,
-    StressResponseRow,
-    StressRow,
-    digest,
-)  # fmt: skip
+from rhodb.family_records import StressResponseRow, StressRow
+from rhodb.records import ModelRecord, Outcome, Provenance, RunIdentity, digest  # fmt: skip
 from rhodb.warehouse import Warehouse
 
 

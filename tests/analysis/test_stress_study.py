@@ -14,15 +14,8 @@ from analysis.stats.clusters import clustered_rate
 from analysis.stats.rates import fisher_exact, mcnemar, newcombe_paired
 from analysis.stress import Stress, prompts_for
 from analysis.study import StudyOptions
-from rhodb.records import (
-    ModelRecord,
-    Outcome,
-    Provenance,
-    RunIdentity,
-    StressResponseRow,
-    StressRow,
-    digest,
-)
+from rhodb.family_records import StressResponseRow, StressRow
+from rhodb.records import ModelRecord, Outcome, Provenance, RunIdentity, digest
 from rhodb.store import insert_outcome, run_uuid
 
 PROMPTS = [f"p{i:02d}" for i in range(20)]

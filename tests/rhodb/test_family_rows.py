@@ -7,8 +7,7 @@ import pytest
 from warehouse_samples import MODEL, identity, outcome
 
 from rhodb.check import check
-from rhodb.query import show_run
-from rhodb.records import (
+from rhodb.family_records import (
     AttackDefenseRow,
     Cf90Row,
     FamilyRow,
@@ -18,12 +17,12 @@ from rhodb.records import (
     HybridPhaseRow,
     HybridRow,
     LeaderboardRow,
-    Outcome,
-    ScoreRow,
     SteeringRow,
     StressResponseRow,
     StressRow,
 )
+from rhodb.query import show_run
+from rhodb.records import Outcome, ScoreRow
 from rhodb.rows import TABLES
 from rhodb.schema import Base
 from rhodb.spool import decode, encode

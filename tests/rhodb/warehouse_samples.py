@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import select
 
+from rhodb.family_records import AlignmentRow
 from rhodb.records import (
-    AlignmentRow,
     Config,
     ModelRecord,
     Outcome,

@@ -9,7 +9,7 @@ from experiments import EXPERIMENTS, Silent, options_of, session_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rhodb.records import GeneratedAnswerRow
+from rhodb.family_records import GeneratedAnswerRow
 from runners.generation_probes import load_questions, scores, solved
 from runners.probes import load_probe_sets
 
