@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -161,7 +161,18 @@ def _comparisons(
             names[plan[0][0]],
         )
     )
-    pairings = [_pairing(pair, look, [(names[s], strata[s][look]) for s in pair], held) for pair, look in planned]
+    groups: dict[tuple[int, str], Group] = {}
+
+    def group_of(cell: Cell, name: str, quantity: str) -> Group:
+        """Each cell stands in many pairs."""
+        key = (id(cell), quantity)
+        if key not in groups:
+            groups[key] = _group(cell, name, quantity)
+        return groups[key]
+
+    pairings = [
+        _pairing(pair, look, [(names[s], strata[s][look]) for s in pair], held, group_of) for pair, look in planned
+    ]
     sides = [pairing.sides for pairing in pairings]
     tested = zip(
         pairings, welch_tests(sides, level=options.level), hedges_g_each(sides, level=options.level),
@@ -176,11 +187,17 @@ def _comparisons(
     ]  # fmt: skip
 
 
-def _pairing(pair: tuple[Stratum, Stratum], look: Look, cells: Sequence[tuple[str, Cell]], held: Gate) -> Pairing:
+def _pairing(
+    pair: tuple[Stratum, Stratum],
+    look: Look,
+    cells: Sequence[tuple[str, Cell]],
+    held: Gate,
+    group_of: Callable[[Cell, str, str], Group],
+) -> Pairing:
     rows = [row for _, cell in cells for row in cell.rows.values()]
     conflict = _conflict(cells) or held.refusal(DESIGN, [row["run"] for row in rows], look[:1])
     quantity = "value" if any(is_missing(row["delta"]) for row in rows) else "delta"
-    a, b = (_group(cell, name, quantity) for name, cell in cells)
+    a, b = (group_of(cell, name, quantity) for name, cell in cells)
     one_sided = pair[0].one_sided(pair[1])
     return Pairing(
         about={

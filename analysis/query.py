@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -58,9 +58,15 @@ class Conditions:
 
 def read_sql(name: str, **parts: Any) -> str:
     """The text of `analysis/sql/NAME.sql` with its {marked} parts filled in (SQL, never values)."""
+    return _filled(name, tuple((part, str(sql)) for part, sql in parts.items()))
+
+
+@lru_cache(maxsize=1024)
+def _filled(name: str, parts: tuple[tuple[str, str], ...]) -> str:
+    """Kept, because thousands of findings have the same text: only their parameters differ."""
     text = _file(name)
-    for part, sql in parts.items():
-        text = text.replace("{" + part + "}", str(sql))
+    for part, sql in parts:
+        text = text.replace("{" + part + "}", sql)
     return text.strip()
 
 

@@ -122,13 +122,13 @@ def _answered(
     )  # fmt: skip
     if rows and not anew:
         return Answered(result=read(documents.read(rows[0]["result"])), fingerprint=mark, from_store=True)
-    with _no_garbage_collection():
+    with no_garbage_collection():
         result = compute()
     return Answered(result=result, fingerprint=mark, from_store=bool(rows))
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Results are trees of many small objects: looking for cycles among them again and again takes a quarter longer."""
     enabled = gc.isenabled()
     gc.disable()

@@ -9,6 +9,8 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -92,20 +94,23 @@ Look = tuple[str, str, str]
 def gate(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[Stratum, dict[Look, Cell]], list[str]]:
     """Sort rows into strata and cells; report what was dropped or refused, one sentence each."""
     strata: dict[Stratum, dict[Look, Cell]] = defaultdict(dict)
-    known: dict[tuple[Any, ...], Stratum] = {}
+    known: dict[tuple[Any, ...], dict[Look, Cell]] = {}
     dropped: Counter[str] = Counter()
     for row in rows:
-        identity = (*(row[key] for key in _IDENTITY), row.get(EXPERIMENT))
-        if identity not in known:
-            known[identity] = stratum_of(row)
         if is_missing(row["value"]):
             dropped["missing value: row left out"] += 1
             continue
+        identity = (*_identity(row), row.get(EXPERIMENT))
+        if identity not in known:
+            known[identity] = strata[stratum_of(row)]
         look = (row["behavior"], row["metric"], row["split"])
-        _add(strata[known[identity]].setdefault(look, Cell()), row, dropped)
+        cells = known[identity]
+        if look not in cells:
+            cells[look] = Cell()
+        _add(cells[look], row, dropped)
     messages = [f"{reason} ({count}x)" for reason, count in dropped.items()]
-    for cells in strata.values():
-        for cell in cells.values():
+    for found in strata.values():
+        for cell in found.values():
             _check_probes(cell)
     return dict(strata), messages
 
@@ -113,7 +118,7 @@ def gate(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[Stratum, dict[Look, Ce
 EXPERIMENT = "experiment apart"
 """Key of a row, and then a setting of its stratum, where experiments had to be told apart."""
 
-_IDENTITY = ("kind", "model", "model_fingerprint", "config", "condition", "rho_weight", "margin")
+_identity = itemgetter("kind", "model", "model_fingerprint", "config", "condition", "rho_weight", "margin")
 
 
 def _add(cell: Cell, row: Mapping[str, Any], dropped: Counter[str]) -> None:
@@ -151,7 +156,7 @@ def is_missing(value: float | None) -> bool:
 def stratum_of(row: Mapping[str, Any]) -> Stratum:
     """The stratum of a row: its configuration's JSON without seed and arm, null values left out."""
     margin = None if is_missing(row["margin"]) else float(row["margin"])
-    settings = settings_of(json.loads(row["config"]), skip=ARM_KEYS | SEED_KEYS)
+    settings = _own_settings(row["config"])
     if row.get(EXPERIMENT):
         settings = tuple(sorted((*settings, (EXPERIMENT, json.dumps(row[EXPERIMENT], ensure_ascii=False)))))
     return Stratum(
@@ -161,6 +166,12 @@ def stratum_of(row: Mapping[str, Any]) -> Stratum:
         arm=Arm.of(row["condition"], float(row["rho_weight"]), margin),
         settings=settings,
     )
+
+
+@lru_cache(maxsize=1 << 16)
+def _own_settings(config: str) -> tuple[tuple[str, str], ...]:
+    """Of a configuration's JSON, without seed and arm. Kept, as every study asks for them."""
+    return settings_of(json.loads(config), skip=ARM_KEYS | SEED_KEYS)
 
 
 def settings_of(config: Mapping[str, Any], *, skip: Set[str]) -> tuple[tuple[str, str], ...]:

@@ -12,6 +12,7 @@ from analysis.report.ahead import ahead
 from analysis.report.context import Context, ReportOptions
 from analysis.report.document import Report, Scalar, Section
 from analysis.report.sections import SECTIONS
+from analysis.stored import no_garbage_collection
 from rhodb import __version__
 from rhodb.errors import InputError, RhodbError, UnknownNameError
 
@@ -52,7 +53,7 @@ def build(
     wanted = processes > 1 and "claims" in (options.sections or SECTIONS)
 
     def made() -> Report:
-        with ahead(wh, wanted=wanted) as coming:
+        with no_garbage_collection(), ahead(wh, wanted=wanted) as coming:
             return _build(replace(ctx, ahead=coming, fresh=fresh), progress, when)
 
     if options.compare is None and options.since is None:
