@@ -130,7 +130,7 @@ def from_runs(frame: "pd.DataFrame") -> Grid | None:
     if (known := _LAST.get("grid")) is not None and known[0]() is frame:
         return known[1]
     grid = _grid_of(frame)
-    _LAST["grid"] = (weakref.ref(frame), grid)
+    _LAST["grid"] = (weakref.ref(frame, lambda _: _LAST.clear()), grid)
     return grid
 
 

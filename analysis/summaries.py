@@ -1,5 +1,6 @@
 """Studies that summarise: condition means, dose-response, spread over seeds. Built from the panel and the detectors."""
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy import special
 
-from analysis.anomalies.base import about, all_seeds, named, without
+from analysis.anomalies.base import Data, about, all_seeds, named, without
 from analysis.anomalies.dose import DoseTrend, Reversal, stratum_of
 from analysis.anomalies.responder import Responder
 from analysis.anomalies.study import caption, data_of, family_query, held_to
@@ -16,7 +17,7 @@ from analysis.anomalies.variance import spread_takes
 from analysis.design import Declared
 from analysis.findings import Result, Robustness
 from analysis.looks import Look, group, interval_text, judged, leaving_out, metric_unit
-from analysis.panel import Panel, Sheet
+from analysis.panel import Sheet
 from analysis.query import Query
 from analysis.stats.intervals import mean_interval, sd_interval, sd_ratio_interval
 from analysis.stats.permutation import sign_flip_test
@@ -42,9 +43,8 @@ class _Summary(Study):
         return family_query(options)
 
     def compute(self, frame: "pd.DataFrame", options: StudyOptions, rng: np.random.Generator) -> Result:
-        frame = frame[frame["kind"] == "alignment"]
-        data = data_of(frame)
-        looks, refused = held_to(data.gate, DESIGNS, self.looks(frame, data.panel, options, rng))
+        data = _alignment(frame)
+        looks, refused = held_to(data.gate, DESIGNS, self.looks(data, options, rng))
         query = self.query(options)
         findings, count = judged(looks, options, query)
         empty = (
@@ -60,8 +60,21 @@ class _Summary(Study):
             caption=caption(options, count, len({look.detector for look in looks})),
         )
 
-    def looks(self, frame: "pd.DataFrame", panel: Panel, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
+    def looks(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
         raise NotImplementedError
+
+
+_LAST: "dict[str, tuple[weakref.ref[pd.DataFrame], Data]]" = {}
+"""Of the last frame: a report asks these studies one after another about the same rows."""
+
+
+def _alignment(frame: "pd.DataFrame") -> Data:
+    """The panel of the alignment runs."""
+    if (known := _LAST.get("data")) is not None and known[0]() is frame:
+        return known[1]
+    data = data_of(frame[frame["kind"] == "alignment"])
+    _LAST["data"] = (weakref.ref(frame, lambda _: _LAST.clear()), data)
+    return data
 
 
 class Ablation(_Summary):
@@ -69,10 +82,10 @@ class Ablation(_Summary):
 
     name = "ablation"
 
-    def looks(self, frame: "pd.DataFrame", panel: Panel, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
+    def looks(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
         return [
             _mean_look(sheet, behavior, options, rng)
-            for sheet in panel.sheets
+            for sheet in data.panel.sheets
             for behavior in sheet.behaviors
             if len(sheet.sample(behavior)[0])
         ]
@@ -131,8 +144,7 @@ class DoseResponse(_Summary):
 
     name = "dose-response"
 
-    def looks(self, frame: "pd.DataFrame", panel: Panel, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
-        data = data_of(frame)
+    def looks(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
         detectors = (DoseTrend(), Reversal(), Responder(), Transfer())
         return [look for detector in detectors for look in detector.detect(data, options, rng)]
 
@@ -142,10 +154,10 @@ class Variance(_Summary):
 
     name = "variance"
 
-    def looks(self, frame: "pd.DataFrame", panel: Panel, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
+    def looks(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
         return [
             look
-            for design in panel.designs
+            for design in data.panel.designs
             for ladder in design.ladders()
             for behavior in ladder[0].behaviors
             if (look := _spread_look(ladder, behavior, options))

@@ -4,7 +4,8 @@ import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from rhodb.errors import InputError, RhodbError, UnknownNameError
 from rhodb.vocabulary import METRICS, SPLITS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from rhodb.warehouse import Warehouse
 
 DASH = "—"
@@ -64,6 +67,23 @@ class ReportOptions:
         return cls(**known)
 
 
+class _Reading:
+    """A warehouse that reads the rows of a SELECT once: most studies of a report ask for the same ones."""
+
+    def __init__(self, wh: "Warehouse") -> None:
+        self._wh = wh
+        self._frames: dict[tuple[Any, ...], pd.DataFrame] = {}
+
+    def frame(self, sql: str, **parameters: Any) -> "pd.DataFrame":
+        key = (sql, *sorted(parameters.items()))
+        if key not in self._frames:
+            self._frames[key] = self._wh.frame(sql, **parameters)
+        return self._frames[key]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wh, name)
+
+
 @dataclass(kw_only=True)
 class Context:
     """Passed from section to section; each study runs once."""
@@ -76,6 +96,10 @@ class Context:
     fresh: bool = False
     """Compute every study anew, and believe no stored result."""
     _known: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def _reading(self) -> "Warehouse":
+        return cast("Warehouse", _Reading(self.wh))
 
     def study(self, name: str) -> Result:
         """The findings of a study, stored or new. Raises what the study raised when it ran first."""
@@ -157,16 +181,16 @@ class Context:
     def _run_study(self, name: str) -> Result:
         study, options = load_study(name), self.study_options()
         if self.fresh:
-            return study.run(self.wh, options)
-        return stored_answer(self.wh, study, options).result
+            return study.run(self._reading, options)
+        return stored_answer(self._reading, study, options).result
 
     def _run_answer(self, name: str) -> Answer:
         """From this warehouse's runs where they are enough, else from the published figures."""
         study, options = load_answer_study(name), self.answer_options()
         try:
-            return study.run(self.wh, options)
+            return study.run(self._reading, options)
         except InputError:
-            return study.run(self.wh, replace(options, inputs="published"))
+            return study.run(self._reading, replace(options, inputs="published"))
 
     def _once(self, name: str, make: Any) -> Any:
         if name not in self._known:
