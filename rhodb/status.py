@@ -45,10 +45,13 @@ def status(wh: Warehouse) -> Status:
 
 
 def _run(row: Mapping[str, Any], time: str) -> dict[str, Any]:
+    """`host` and `pid` are those of the process that executes the run; on a cluster another one coordinates it."""
     state = _state(row)
     elapsed = _seconds(row["started_at"], time) if state == "running" else None
     expected = row["expected_seconds"]
     left = None if expected is None or state == "failed" else max(0.0, expected - (elapsed or 0.0))
+    owner = {"host": row["host"], "pid": row["pid"]}
+    worker = json.loads(row["notes"]).get("worker") if row["state"] == "running" else None
     condition = json.loads(row["config"]).get("condition")
     return {
         "run": row["uuid"],
@@ -56,8 +59,8 @@ def _run(row: Mapping[str, Any], time: str) -> dict[str, Any]:
         "model": row["model"],
         "seed": row["seed"],
         "state": state,
-        "host": row["host"],
-        "pid": row["pid"],
+        **(worker or owner),
+        "coordinator": f"{row['host']}, pid {row['pid']}" if worker else None,
         "heartbeat_s": _seconds(row["heartbeat_at"], time),
         "elapsed_s": elapsed,
         "seconds_left": left,

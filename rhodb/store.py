@@ -131,7 +131,7 @@ def claim(
         taken = connection.execute(
             text(
                 "UPDATE runs SET state = 'running', attempt = attempt + 1, started_at = :now, heartbeat_at = :now, "
-                "finished_at = NULL, seconds = NULL, error = NULL, host = :host, pid = :pid, "
+                "finished_at = NULL, seconds = NULL, error = NULL, notes = '{}', host = :host, pid = :pid, "
                 "process_started = :process_started "
                 "WHERE uuid = :uuid AND state = :state AND attempt = :attempt"
             ),
@@ -152,13 +152,22 @@ def heartbeat(wh: Warehouse, uuid: str, owner: Owner) -> None:
         )
 
 
+def executed_by(wh: Warehouse, uuid: str, owner: Owner, worker: Mapping[str, Any]) -> None:
+    """Note the process (host, pid) that executes a running run for its owner, who coordinates several."""
+    with wh.write() as connection:
+        connection.execute(
+            text(f"UPDATE runs SET notes = :notes WHERE {OWNED}"),
+            {"notes": canonical_json({"worker": worker}), "uuid": uuid, **vars(owner)},
+        )
+
+
 def release(wh: Warehouse, uuid: str, owner: Owner) -> None:
     """Give a running run back to the plan, e.g. after Ctrl-C."""
     with wh.write() as connection:
         connection.execute(
             text(
                 "UPDATE runs SET state = 'planned', started_at = NULL, heartbeat_at = NULL, host = NULL, pid = NULL, "
-                f"process_started = NULL WHERE {OWNED}"
+                f"process_started = NULL, notes = '{{}}' WHERE {OWNED}"
             ),
             {"uuid": uuid, **vars(owner)},
         )

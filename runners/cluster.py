@@ -22,7 +22,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from rhodb import store
-from rhodb.errors import InputError
+from rhodb.errors import InputError, RhodbError
 from rhodb.liveness import now
 from rhodb.records import Provenance, TrainStepRow
 from runners.cells import Cell, CellRows
@@ -145,12 +145,21 @@ class ClusterExecutor(Executor):
                 cell = cells.get(event["uuid"])
                 if cell is None:
                     continue
-                if "process" in event:
-                    self._reporter.message(f"    {cell.label}: on {event['process']}")
+                if "pid" in event:
+                    self._note_worker(cell, event)
                 elif "row" in event:
                     self._reporter.step(cell, TrainStepRow(**event["row"]), event["total"])
                 else:
                     self._reporter.scored(cell, event["done"], event["total"])
+
+    def _note_worker(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        """Tell where the cell runs, and note it with the run for `rhodb status`."""
+        self._reporter.message(f"    {cell.label}: on {event['host']}, pid {event['pid']}")
+        worker = {name: event[name] for name in ("host", "pid")}
+        try:
+            store.executed_by(self._warehouse, event["uuid"], self._owner, worker)
+        except RhodbError as error:  # nothing hangs on it
+            self._reporter.message(f"    {cell.label}: its worker could not be noted: {error}")
 
     def _result(self, future: Future) -> Executed:
         if future.status == "finished":
@@ -182,7 +191,7 @@ class _Submitted:
 def execute_remotely(payload: str, uuid: str, artefacts: str, topic: str) -> Executed:
     """In a worker: execute the cell of this run, and tell the coordinator's topic about it."""
     progress = _Events(uuid, topic)
-    progress.send(process=f"{socket.gethostname()}, pid {os.getpid()}")
+    progress.send(host=socket.gethostname(), pid=os.getpid())
     session, provenance = _prepared(payload)
     started_at, started = now(), time.monotonic()
     rows, error = CellRows(), None

@@ -11,6 +11,7 @@ SELECT
     runs.process_started,
     runs.started_at,
     runs.heartbeat_at,
+    runs.notes,
     runs.error,
     (
         SELECT avg(done.seconds)

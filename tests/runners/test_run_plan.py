@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rhodb.status import status
+from rhodb.warehouse import Warehouse
 from runners.plans import PlanSession, read_plan
 
 SCORES = (
@@ -177,14 +179,27 @@ def test_a_killed_worker_s_cell_is_done_by_another(tmp_path, tiny_model_folder, 
         while not all(client.processing().values()):  # both have a cell
             assert time.monotonic() < deadline and coordinator.poll() is None
             time.sleep(0.02)
+        executing = executing_processes(tmp_path, deadline)
         workers[0].send_signal(signal.SIGKILL)
         out, err = coordinator.communicate(timeout=240)
     assert coordinator.returncode == 0, err
     assert len(json.loads(out)["executed"]) == LABELS
+    assert executing == {worker.pid: f"{os.uname().nodename}, pid {coordinator.pid}" for worker in workers}
     assert workers[0].wait() == -signal.SIGKILL
     mine = tmp_path / "results" / "master.db"
     assert query(mine, "SELECT state, attempt, count(*) FROM runs GROUP BY 1, 2") == [("done", 1, LABELS)]
     assert query(mine, "SELECT count(DISTINCT run_id) FROM behavior_scores") == [(LABELS,)]
+
+
+def executing_processes(folder, deadline):
+    """What `rhodb status` says when it knows both workers: process of a running cell -> its coordinator."""
+    while time.monotonic() < deadline:
+        with Warehouse.open(str(folder / "results" / "master.db"), create=False, read_only=True) as warehouse:
+            running = [run for run in status(warehouse).runs if run["state"] == "running"]
+        if len([run for run in running if run["coordinator"]]) == 2:
+            return {run["pid"]: run["coordinator"] for run in running}
+        time.sleep(0.05)
+    return {}
 
 
 DEADLY_COORDINATOR = """
