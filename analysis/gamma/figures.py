@@ -12,7 +12,7 @@ from analysis.figures import canvas, interval_rows, label, legend_below, save, s
 from analysis.gamma.critical import fieller_set, power_law
 from analysis.gamma.phase import Surface
 from analysis.gamma.result import EXPONENTS, AmplificationResult, GammaResult
-from analysis.stats.results import RatioSet
+from analysis.stats.results import Array, RatioSet
 
 
 def draw(result: GammaResult, folder: Path) -> list[Path]:
@@ -46,11 +46,33 @@ def distribution(result: GammaResult, folder: Path) -> list[Path]:
     left.axvline(result.inputs.operating.gamma, color="black", linestyle="--", label="operating γ")
     legend_below(left)
     left.set_ylim(0, 1.08)
-    left.set_xlim(left=0.0)
-    label(left, title=f"γ* of {result.inputs.target}: samples, median", x="γ* (nats/token)", y="density / its maximum")
+    end = max(*(_most(found.histogram) for found in result.monte_carlo), 1.05 * result.inputs.operating.gamma)
+    left.set_xlim(0.0, end)
+    label(left, title=_margin_found(result), x="γ* (nats/token)", y="density / its maximum")
     _assumptions(right, result)
-    caption = f"{_source(result)} Left: {result.monte_carlo[0].samples} draws. Right: what the assumptions change."
+    cut = "" if end >= max(found.histogram[1][-1] for found in result.monte_carlo) else ", up to 97.5 % of them"
+    caption = (
+        f"{_source(result)} Left: {result.monte_carlo[0].samples} draws{cut}; lines: medians. Right: what the "
+        "assumptions change; lines: sets or intervals."
+    )
     return save(figure, folder, "gamma_mc_distribution", caption)
+
+
+def _most(histogram: tuple[Array, Array]) -> float:
+    """The edge below which 97.5 % of the samples lie."""
+    counts, edges = histogram
+    share = np.cumsum(counts) / counts.sum()
+    return float(edges[min(int(np.searchsorted(share, 0.975)) + 1, len(edges) - 1)])
+
+
+def _margin_found(result: GammaResult) -> str:
+    """What the sounder of the scenarios says of γ*, as a title."""
+    case = result.inputs.sound or result.inputs.scenarios[0]
+    found = fieller_set(case, level=result.level, welch=case.sizes is not None)
+    name = f"γ* of {result.inputs.target}"
+    if found.kind == "bounded" and found.low is not None and found.high is not None:
+        return f"{name} is {found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+    return f"{name} is not determined: the slope may be 0"
 
 
 def _assumptions(axis: Axes, result: GammaResult) -> None:
@@ -86,10 +108,13 @@ def _short(name: str, width: int = 60) -> str:
 
 
 def _bar(axis: Axes, row: int, found: RatioSet, colour: str) -> None:
-    """A point with its interval; an unbounded set is drawn by its value alone."""
+    """A point with its interval; of a set that is no interval it is said which."""
     if found.kind == "bounded" and found.low is not None and found.high is not None:
         axis.plot([found.low, found.high], [row, row], color=colour, linewidth=2)
-    if found.value is not None:
+    else:
+        text = "no value is rejected" if found.kind == "whole line" else "set is unbounded"
+        axis.annotate(text, (1.0, row), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+    if found.value is not None and found.kind == "bounded":
         axis.plot(found.value, row, "o", color=colour)
 
 
@@ -100,7 +125,6 @@ FACTORS = (0.2, 1e3)
 def amplification(found: AmplificationResult, result: GammaResult, folder: Path) -> list[Path]:
     """Factors of the ratio of two swings on a logarithmic axis, and A(ρ) at the two baselines."""
     figure, (left, right) = canvas(2, width=5.4)
-    first, second = found.given.behaviors
     rows: list[tuple[str, float, float | None, float | None]] = []
     if found.rounded is not None:
         rows.append(
@@ -135,14 +159,29 @@ def amplification(found: AmplificationResult, result: GammaResult, folder: Path)
     left.set_xlim(*FACTORS)
     left.axvline(1, color="black", linewidth=0.8)
     interval_rows(left, [row[0] for row in rows])
-    label(left, title=f"{first} against {second}", x="factor", y="")
+    label(left, title=_swing_found(found), x="factor", y="")
     _curve_of_a(right, found)
     caption = f"{_source(result)} Left: factors with intervals. Right: A(ρ) = 1/sqrt(|ρ| + 0.005)."
     return save(figure, folder, "gamma_amplification", caption)
 
 
+def _swing_found(found: AmplificationResult) -> str:
+    """The ratio of the swings, as a title."""
+    first, second = found.given.behaviors
+    if found.swings is not None and found.swings.ratio.value is not None:
+        value, sure = found.swings.ratio.value, found.swings.ratio.kind == "bounded"
+    elif found.rounded is not None:
+        value, sure = found.rounded.ratio, True
+    else:
+        return f"{first} against {second}"
+    return f"{first} swings {value:.3g} times as far as {second}{'' if sure else ': not bounded'}"
+
+
 def _curve_of_a(axis: Axes, found: AmplificationResult) -> None:
-    label(axis, title="A(ρ): what baseline proximity to zero predicts", x="score before training", y="A")
+    title = "A(ρ): what baseline proximity to zero predicts"
+    if found.baselines is not None:
+        title = f"The baselines predict a factor of at most {max(found.baselines.ratios.values()):.3g}"
+    label(axis, title=title, x="score before training", y="A")
     if found.baselines is None:
         axis.text(0.5, 0.5, "no baseline scores", ha="center", transform=axis.transAxes)
         return
@@ -152,7 +191,7 @@ def _curve_of_a(axis: Axes, found: AmplificationResult) -> None:
     axis.plot(x, 1 / np.sqrt(np.abs(x) + offset), color=GREY)
     for name, score in zip(found.given.behaviors, (found.baselines.first, found.baselines.second), strict=True):
         axis.plot(
-            score, 1 / np.sqrt(abs(score) + offset), "o", color=COLOURS[name], markersize=8, label=f"{name} {score:g}"
+            score, 1 / np.sqrt(abs(score) + offset), "o", color=COLOURS[name], markersize=8, label=f"{name} {score:.2g}"
         )
     axis.set_ylim(bottom=0)
     axis.legend(loc="lower center")
@@ -177,18 +216,28 @@ def sensitivity(result: GammaResult, folder: Path) -> list[Path]:
     interval_rows(left, [f"{INPUT_NAMES[bar.name]}\n{bar.input_low:.3g} to {bar.input_high:.3g}" for bar in bars])
     if result.inputs.scenarios:
         left.axvline(result.inputs.scenarios[0].point, color="black", linestyle="--")
-    yardstick = "5th to 95th percentile of the notes' ranges" if result.tornado else "over ±1.96 standard errors"
-    label(left, title=f"One at a time: {yardstick}", x="γ* (nats/token)", y="")
+    yardstick = (
+        "5th to 95th percentile of the notes' ranges" if result.tornado else "±1.96 standard errors of each input"
+    )
+    widest = max(bars, key=lambda bar: bar.range)
+    told = f"{INPUT_NAMES[widest.name]} moves γ* most" if result.sobol else "γ* is not determined"
+    label(left, title=f"One at a time: {told}", x="γ* (nats/token)", y="")
     _shares(right, result)
-    return save(figure, folder, "gamma_sensitivity", f"{_source(result)} Dashed: γ* of the unchanged inputs.")
+    caption = f"{_source(result)} Left: γ* over the {yardstick}. Dashed: γ* of the unchanged inputs."
+    return save(figure, folder, "gamma_sensitivity", caption)
 
 
 def _shares(axis: Axes, result: GammaResult) -> None:
     """Total Sobol indices, grouped by input."""
-    label(axis, title="All at once: total Sobol index", x="share of the variance of γ*", y="")
+    x = "total Sobol index: share of the variance of γ*"
     if not result.sobol:
+        label(axis, title="All at once: γ* has no variance", x=x, y="")
         axis.text(0.5, 0.5, "none: the slope may be zero", ha="center", transform=axis.transAxes)
         return
+    first = result.sobol[0]
+    most = int(np.argmax(first.total))
+    share = f"{100 * float(first.total[most]):.0f} %"
+    label(axis, title=f"All at once: {INPUT_NAMES[first.inputs[most]]} has {share} ({first.name})", x=x, y="")
     names = list(dict.fromkeys(name for found in result.sobol for name in found.inputs))
     height = 0.8 / max(len(result.sobol), 1)
     for i, found in enumerate(result.sobol):
@@ -255,4 +304,16 @@ def _plane(axis: Axes, surface: Surface, result: GammaResult) -> None:
     axis.set_xlim(0, extent[0])
     axis.set_ylim(0, extent[1])
     axis.xaxis.set_major_locator(MaxNLocator(4))
-    label(axis, title=surface.behavior, x="margin γ (nats/token)", y="weight λ")
+    label(axis, title="", x="margin γ (nats/token)", y="weight λ")
+    axis.set_title(_sign_change(surface, values, result), loc="left", fontsize=9)
+
+
+def _sign_change(surface: Surface, values: Array, result: GammaResult) -> str:
+    """Where the fitted surface changes sign at the operating weight, as a title."""
+    if not values.min() < 0 < values.max():
+        return f"{surface.behavior}: Δ has one sign everywhere"
+    found = surface.critical(surface.centre.weight, level=result.level)
+    if found.kind == "bounded" and found.low is not None and found.high is not None:
+        at = f"{found.value:.2g} [{found.low:.2g}, {found.high:.2g}]"
+        return f"{surface.behavior}: Δ = 0 at γ = {at}"
+    return f"{surface.behavior}: where Δ = 0 is not determined"

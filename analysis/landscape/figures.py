@@ -14,6 +14,8 @@ from analysis.landscape.tables import behavior_rows, cross_clusters, shared_text
 
 NAMED: Final = 8
 """Clusters with a number on the map."""
+GOAL: Final = 0.8
+"""Redundancy that the notes aim at."""
 
 
 def draw(study: str, landscape: Landscape, folder: Path) -> list[Path]:
@@ -50,7 +52,10 @@ def text_map(landscape: Landscape, folder: Path) -> list[Path]:
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="texts", alignment="left")
     axis.set_xticks([])
     axis.set_yticks([])
-    label(axis, title=f"{len(texts)} probe texts by similarity", x="t-SNE 1 (no unit)", y="t-SNE 2 (no unit)")
+    across = len(cross_clusters(landscape.partition(landscape.main)))
+    groups = int((np.unique(landscape.main.labels, return_counts=True)[1] > 1).sum())
+    title = f"{len(texts)} probe texts: {groups} clusters of two or more, {across} of them across behaviors"
+    label(axis, title=title, x="t-SNE 1 (no unit)", y="t-SNE 2 (no unit)")
     caption = (
         f"Vectors of all-MiniLM-L6-v2; clusters at cosine > {landscape.main.threshold:g}, Louvain seed "
         f"{landscape.main.seed}. Numbers: the {NAMED} largest clusters. Distances between far groups mean nothing."
@@ -80,7 +85,9 @@ def entanglement(landscape: Landscape, folder: Path) -> list[Path]:
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
     figure.colorbar(image, ax=axis, shrink=0.8, label="texts in shared cross-behavior clusters")
-    label(axis, title="Entanglement of behaviors", x="", y="")
+    row, column = np.unravel_index(np.nanargmax(counts), counts.shape)
+    most = f"{names[row]} and {names[column]} share most: {np.nanmax(counts):.0f} texts"
+    label(axis, title=most if len(names) > 1 else "One behavior only", x="", y="")
     caption = (
         f"The larger of both behaviors' counts; variants count. Cosine > {landscape.main.threshold:g}, Louvain seed "
         f"{landscape.main.seed}."
@@ -104,11 +111,14 @@ def sensitivity(landscape: Landscape, folder: Path) -> list[Path]:
         values = np.array([found[place].get(name) for place in places], dtype=float)
         axis.plot(places, values, "o-", color=COLOURS[name], label=name, markersize=3.5, linewidth=1.4)
     axis.axvline(landscape.main.threshold, color=GREY, linestyle="--", linewidth=1)
-    axis.axhline(0.8, color=GREY, linestyle=":", linewidth=1)
+    axis.axhline(GOAL, color=GREY, linestyle=":", linewidth=1)
     axis.set_ylim(-0.03, 1.03)
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    label(axis, title="Redundancy by threshold", x="cosine threshold θ", y="redundancy (share of clustered probes)")
-    return save(figure, folder, "probe_redundancy", "Dashed: the main threshold. Dotted: the goal of 0.80.")
+    main = [value for value in found[landscape.main.threshold].values() if value is not None]
+    reached = sum(value >= GOAL for value in main)
+    title = f"Redundancy reaches {GOAL:.2f} in {reached} of {len(main)} behaviors at θ {landscape.main.threshold:g}"
+    label(axis, title=title, x="cosine threshold θ", y="redundancy (share of clustered probes)")
+    return save(figure, folder, "probe_redundancy", f"Dashed: the main threshold. Dotted: the goal of {GOAL:.2f}.")
 
 
 FIGURES: Final[dict[str, tuple[Callable[[Landscape, Path], list[Path]], ...]]] = {

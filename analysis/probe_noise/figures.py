@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from analysis.colours import ACCENTS, COLOURS
-from analysis.figures import canvas, interval_rows, label, save, styled
+from analysis.figures import canvas, interval_rows, label, legend_below, save, styled
 from analysis.probe_noise.result import NoiseResult
 
 
@@ -33,7 +33,7 @@ def _formulas(axis: Axes, result: NoiseResult) -> None:
         hatch = "//" if formula.assumed_zero else None
         axis.barh(row, formula.sigma, color=COLOURS[formula.behavior], hatch=hatch, edgecolor="white")
     interval_rows(axis, [f"{f.behavior} (N {f.n})" for f in found])
-    label(axis, title="σ(ρ̂) by formula (hatched: no score, ρ = 0 filled in)", x="σ(ρ̂)", y="")
+    label(axis, title=f"By formula {found[0].behavior} is the noisiest (hatched: ρ = 0 filled in)", x="σ(ρ̂)", y="")
 
 
 def _measured(axis: Axes, result: NoiseResult) -> None:
@@ -44,12 +44,17 @@ def _measured(axis: Axes, result: NoiseResult) -> None:
     ):
         axis.barh(rows + offset, values, height=0.38, color=colour, label=name)
     interval_rows(axis, [f"{m.behavior} (N {m.n}, r {m.correlation:.3f})" for m in result.measured])
-    axis.legend(loc="lower right")
-    label(axis, title="Standard error of Δ over probes", x="standard error (nats/token)", y="")
+    legend_below(axis)
+    times = [m.unpaired_error / m.paired_error for m in result.measured if m.paired_error]
+    title = "Standard error of Δ over probes"
+    if times:
+        title = f"Other probes: {min(times):.2g} to {max(times):.2g} times the error of the same"
+    label(axis, title=title, x="standard error (nats/token)", y="")
 
 
 def _power(axis: Axes, result: NoiseResult) -> None:
-    label(axis, title="Width of the 95 % interval of γ*", x="number of probes N", y="width (nats/token)")
+    seeds = "" if result.seeds_only is None else f", seeds alone {result.seeds_only.width:.2g}"
+    label(axis, title=f"Width of the 95 % interval of γ*{seeds}", x="number of probes N", y="width (nats/token)")
     if not result.power or result.seeds_only is None:
         axis.text(0.5, 0.5, "no γ* to add noise to", ha="center", transform=axis.transAxes)
         return
