@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from analysis.query import Query, read_sql
 from analysis.report.addresses import Book
@@ -18,6 +18,11 @@ from rhodb.errors import InputError, RhodbError, UnknownNameError
 
 if TYPE_CHECKING:
     from rhodb.warehouse import Warehouse
+
+LAST_USES: Final = {
+    "dose-response": ("dose-response",), "variance": ("variance",), "margin": ("effects",), "quality": ("quality",),
+}  # fmt: skip
+"""Section -> studies that no section behind it looks at."""
 
 Progress = Callable[[str, int, int], None]
 """Title of the section that begins, its number from 1, how many there are."""
@@ -74,6 +79,7 @@ def _build(ctx: Context, progress: Progress, created: datetime) -> Report:
     for number, key in enumerate(keys, 1):
         progress(SECTIONS[key][1], number, len(keys))
         sections.append(section(ctx, key))
+        ctx.forget(LAST_USES.get(key, ()))
     return Report(
         title="rhodb report",
         created=created.isoformat(timespec="seconds"),

@@ -192,6 +192,11 @@ class Context:
         except InputError:
             return study.run(self._reading, replace(options, inputs="published"))
 
+    def forget(self, names: Sequence[str]) -> None:
+        """Drop results that no later section needs: of a large warehouse they take a GiB. Asked for again, they run."""
+        for name in names:
+            self._known.pop(name, None)
+
     def _once(self, name: str, make: Any) -> Any:
         if name not in self._known:
             try:
