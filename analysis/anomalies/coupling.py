@@ -37,13 +37,22 @@ class Coupling(Detector):
     def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
         sheets = [sheet for sheet in data.panel.sheets if len(sheet.seeds) > 2]
         found = many_spearman_pairs([sheet.values for sheet in sheets], rng)
-        return [
-            self._look(sheet, i, j, test, options, rng)
-            for sheet, tests in zip(sheets, found, strict=True)
-            for (i, j), test in tests.items()
-        ]
+        looks = []
+        for sheet, tests in zip(sheets, found, strict=True):
+            shown = self._samples(sheet)
+            looks += [self._look(sheet, i, j, test, shown, options, rng) for (i, j), test in tests.items()]
+        return looks
 
-    def _look(self, sheet: Sheet, i: int, j: int, test: Test, options: StudyOptions, rng: np.random.Generator) -> Look:
+    def _look(
+        self,
+        sheet: Sheet,
+        i: int,
+        j: int,
+        test: Test,
+        shown: tuple[Group, ...],
+        options: StudyOptions,
+        rng: np.random.Generator,
+    ) -> Look:
         a, b = sheet.behaviors[i], sheet.behaviors[j]
         word = "not told apart from unrelated"
         if test.statistic is not None:
@@ -56,7 +65,7 @@ class Coupling(Detector):
             test=test,
             method=f"{self.method}; {test.method}",
             reference=self.reference,
-            groups=self._groups(sheet, a, b),
+            groups=(shown[i], shown[j]) if shown else (),
             runs=sheet.runs,
             needed="" if test.floor is not None else "fewer than three seeds have both",
             leave=lambda: leaving_out(sheet.seeds, lambda seed: rho_without(sheet, (i, j), seed, rng)),
@@ -64,11 +73,13 @@ class Coupling(Detector):
         )
 
     @staticmethod
-    def _groups(sheet: Sheet, a: str, b: str) -> tuple[Group, ...]:
-        """Both samples; of very many seeds the runs in the evidence must do."""
+    def _samples(sheet: Sheet) -> tuple[Group, ...]:
+        """The sample of every behavior; of very many seeds the runs in the evidence must do."""
         if len(sheet.seeds) > MOST_SHOWN:
             return ()
-        return tuple(group(name, seeds, values) for name in (a, b) for values, seeds, _ in [sheet.sample(name)])
+        return tuple(
+            group(name, seeds, values) for name in sheet.behaviors for values, seeds, _ in [sheet.sample(name)]
+        )
 
 
 class CouplingChange(Detector):
