@@ -37,7 +37,8 @@ def ahead(wh: "Warehouse", *, wanted: bool) -> Iterator[Mapping[str, Callable[[]
 
 def _claims(path: str) -> Any:
     from analysis.claims import verify
+    from analysis.stored import no_garbage_collection
     from rhodb.warehouse import Warehouse
 
-    with Warehouse.open(path, create=False, read_only=True) as wh:
+    with no_garbage_collection(), Warehouse.open(path, create=False, read_only=True) as wh:
         return verify(wh)

@@ -8,7 +8,6 @@ import base64
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +17,8 @@ from markupsafe import Markup, escape
 from analysis.report.charts import palette, specification
 from analysis.report.document import Cell, Chart, Column, Number, Report, Row, Sentence, Table, chart_number
 from analysis.report.drawing import with_palette
-from analysis.report.page_file import pack, packed_json
+from analysis.report.library import chart_library
+from analysis.report.page_file import packed_json
 
 FILTERS: Final = ("model", "split", "metric")
 COLUMNS: Final = 40
@@ -59,14 +59,6 @@ def render(report: Report) -> str:
         specifications=packed_json(charts),
         library=chart_library() if charts else "",
     )
-
-
-@cache
-def chart_library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, packed."""
-    import vl_convert
-
-    return pack(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def prose(text: str) -> Markup:

@@ -1,0 +1,47 @@
+"""The chart library that a page carries: Vega, Vega-Lite and Vega-Embed as one packed script."""
+
+import base64
+import binascii
+import gzip
+import os
+import zlib
+from importlib.metadata import version
+from pathlib import Path
+
+from analysis.report.page_file import pack
+
+
+def chart_library() -> str:
+    """The script, packed. Bundling takes a second, so it is kept in the user's cache folder, one file a version."""
+    kept = _cache_folder() / f"chart-library-{version('vl-convert-python')}.txt"
+    try:
+        content = kept.read_text(encoding="ascii")
+        if gzip.decompress(base64.b64decode(content, validate=True)):
+            return content
+    except (OSError, EOFError, UnicodeDecodeError, binascii.Error, zlib.error):
+        pass  # absent, or not what was written
+    content = _bundled()
+    _keep(content, kept)
+    return content
+
+
+def _bundled() -> str:
+    import vl_convert
+
+    return pack(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+
+
+def _keep(content: str, path: Path) -> None:
+    """Whole or not at all; a folder that cannot be written costs the next report a second."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(content, encoding="ascii")
+        partial.replace(path)
+    except OSError:
+        return
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "rhodb"
