@@ -3,6 +3,7 @@
 Colours are CSS variables of the page's style sheet (`palette`), so that light, dark and paper need no second drawing.
 """
 
+import math
 from typing import Any, Final
 
 from analysis.colours import ACCENTS, COLOURS
@@ -129,6 +130,8 @@ class _Drawing:
         """Type, axis, scale and title of a position channel."""
         if self.numeric(channel):
             axis: Spec = {"gridColor": _ZERO, "format": "~g", "tickCount": 6}
+            if all(isinstance(value, int) or value.is_integer() for value in self.values(channel)):
+                axis["tickMinStep"] = 1
             scale: Spec = {"zero": True} if self.chart.kind == "bars" else {"zero": False, "padding": 8}
             return {"type": "quantitative", "axis": axis, "scale": scale, "title": self.title(channel)}
         axis = {"grid": False, "labelLimit": 260, "labelAngle": 0 if self.sideways else -35}
@@ -213,9 +216,11 @@ class _Drawing:
             return [cells]
         dark = f"abs(datum[{field!r}]) > {0.62 * largest!r}"
         ink = {"condition": {"test": dark, "value": "#FFFFFF"}, "value": "#1A1A1A"}
-        nothing = {"test": f"abs(datum[{field!r}]) < {1e-6 * largest!r}", "value": "0"}
+        # As many decimals as give the largest value two digits: what rounds to nothing is not worth more.
+        decimals = min(12, max(0, 1 - math.floor(math.log10(largest))))
+        nothing = {"test": f"abs(datum[{field!r}]) < {0.5 * 10.0**-decimals!r}", "value": "0"}
         narrow = {"test": f"bandwidth('x') < {0.9 * CELL}", "value": ""}
-        text = {"field": field, "type": "quantitative", "format": ".2~g", "condition": [narrow, nothing]}
+        text = {"field": field, "type": "quantitative", "format": f".{decimals}~f", "condition": [narrow, nothing]}
         mark = {"type": "text", "fontSize": 10, "clip": True}
         return [cells, {"mark": mark, "encoding": {**placed, "text": text, "color": ink}}]
 

@@ -108,7 +108,7 @@ def compare(saved: Saved, now: Report) -> Verification:
 
 @dataclass(frozen=True, kw_only=True)
 class _Label:
-    """A plain text of a table: it must be the same, but it is no number."""
+    """A plain text (label of a table, caption, what begins a section): it must be the same, but it is no number."""
 
     text: str
     address: str = ""
@@ -133,10 +133,13 @@ def _outcome(cell: _Stated, shown: str | None, now: _Stated | None) -> tuple[Out
 
 
 def _stated(report: Report) -> Iterator[tuple[str, _Stated]]:
-    """Every computed cell, and the labels of tables, without which a number says nothing."""
+    """Every computed cell, and the labels and captions without which a number says nothing."""
     yield from report.cells()
     for section in report.sections:
+        yield f"{section.key}//intro", _Label(text=section.intro)
         for part in section.parts:
+            if caption := getattr(part, "caption", ""):
+                yield f"{section.key}/{part.key}//caption", _Label(text=caption)
             if isinstance(part, Table):
                 for row in part.rows:
                     for column, cell in zip(part.columns, row.cells, strict=True):

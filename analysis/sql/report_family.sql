@@ -7,7 +7,8 @@ WITH chosen AS (
     WHERE runs.state = 'done' AND runs.kind = '{kind}' AND {where}
 )
 SELECT chosen.model, chosen.experiment, chosen.config_hash{group},
-       score.behavior, score.metric, score.split, count(*) AS runs, avg(score.value) AS value,
+       score.behavior, score.metric, score.split, count(*) AS runs, max(score.n) AS n,
+       avg(score.value) AS value,
        avg(untouched.value) AS baseline, avg(score.value - untouched.value) AS delta,
        stddev(COALESCE(score.value - untouched.value, score.value)) AS sd{outcomes}
 FROM chosen

@@ -14,7 +14,7 @@ from rhodb.vocabulary import BEHAVIORS
 
 P = TypeVar("P", bound=Part)
 
-MOST = 6_000
+MOST = 16_000
 """Rows of the query: a stratum's behaviors, metrics and splits."""
 MOST_ROWS = 300
 TINY: Final = 1e-12
@@ -131,7 +131,7 @@ def pivoted(ctx: Context, found: Means, *, key: str, title: str, caption: str = 
         for name, (place, members) in zip(names, shown.items(), strict=True)
     ]
     more = f" The first {MOST_ROWS} rows." if len(cells) > MOST_ROWS else ""
-    more += f" The query stops after {MOST} rows." if len(found.rows) == MOST else ""
+    more += _stopped(found)
     return slim(
         Table(
             key=key, title=title, columns=_columns(family, found.axes, behaviors, crowded), rows=tuple(rows),
@@ -144,6 +144,10 @@ SCORES = (
     "Each cell: mean over the runs of the row, in parentheses its change Δ against the untouched model ± standard "
     "deviation over seeds. Rows with different configurations are never pooled."
 )
+
+
+def _stopped(found: Means) -> str:
+    return f" The query stops after {MOST} rows: not all is shown." if len(found.rows) == MOST else ""
 
 
 def _title(family: Family, column: str) -> str:
@@ -229,7 +233,7 @@ def _apart(found: Means, rows: Sequence[Mapping[str, Any]], *, placed: set[str])
     return [name for name in axes if len({row.get(name) for row in rows}) > 1]
 
 
-def _with_courses(rows: Sequence[Mapping[str, Any]], panel: Sequence[str], x: str) -> list[Mapping[str, Any]]:
+def with_courses(rows: Sequence[Mapping[str, Any]], panel: Sequence[str], x: str) -> list[Mapping[str, Any]]:
     """The rows whose panel (their values in these columns) has several values of x: one shows no course."""
     reached: dict[tuple[Any, ...], set[Any]] = defaultdict(set)
     panels = [tuple(row[name] for name in panel) for row in rows]
@@ -261,7 +265,7 @@ def chart(
     panel = facet or "model"
     placed = {x, y or "behavior", panel}
     if kind != "heatmap":
-        chosen = _with_courses(chosen, (*_apart(found, chosen, placed=placed), panel), x)
+        chosen = with_courses(chosen, (*_apart(found, chosen, placed=placed), panel), x)
         if not chosen:
             return None
     apart = _apart(found, chosen, placed=placed)
@@ -281,5 +285,6 @@ def chart(
     told = {part: named.get(name) or _title(family, name) for part, name in encodings.items()}
     return Chart(
         key=key, title=title, kind=kind, rows=tuple(rows), encodings=encodings, titles=told | dict(titles or {}),
-        addresses=tuple(row_address(ctx, found, r) for r in chosen), caption=f"Means over seeds, split {split}.",
+        addresses=tuple(row_address(ctx, found, r) for r in chosen),
+        caption=f"Means over seeds, split {split}.{_stopped(found)}",
     )  # fmt: skip

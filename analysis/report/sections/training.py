@@ -8,9 +8,19 @@ from typing import Any
 
 from analysis.findings import Finding
 from analysis.report.context import Context
-from analysis.report.document import Part, Section
+from analysis.report.document import Cell, Part, Section, Sentence, Text
 from analysis.report.sections import answers, findings, rows
-from analysis.report.sections.families import FAMILIES, Means, chart, existing, means, pivoted
+from analysis.report.sections.families import (
+    FAMILIES,
+    Means,
+    chart,
+    existing,
+    means,
+    pivoted,
+    row_address,
+    with_courses,
+)
+from analysis.report.sections.trends import setting_trends
 
 RUN_ABLATION = "No finished alignment run fits: `rhodb run ablation --seeds 42,123,456,789,1337` makes some."
 ABSOLUTE = "Scores of the untouched model: the reference of every Δ."
@@ -136,7 +146,7 @@ def calibration(ctx: Context) -> Section:
     untouched = means(ctx, FAMILIES["baseline"], metrics=metrics)
     before = pivoted(ctx, untouched, key="untouched", title="The untouched model", caption=ABSOLUTE)
     after = pivoted(ctx, found, key="trained", title="After training", caption="Lower is better.")
-    parts = [*existing(before), *existing(after)]
+    parts = [*_pairs(ctx, untouched), *existing(before), *existing(after)]
     return Section(
         key="calibration", title="Calibration",
         intro="Probabilities of a pair's two answers (softmax over their log-probabilities): Brier score and expected "
@@ -150,13 +160,14 @@ def calibration(ctx: Context) -> Section:
 def mixture(ctx: Context) -> Section:
     """Runs that differ in the share of refusals among the instructions."""
     found = _with_settings(ctx, means(ctx, FAMILIES["alignment"], metrics=ctx.options.metrics), ("refusal_share",))
-    shares = {row["refusal_share"] for row in found.rows} - {None}
+    found = _along(found, "refusal_share")
     parts: list[Part] = []
-    if len(shares) > 1:
+    if found.rows:
         table = pivoted(ctx, found, key="means", title="Change by share of refusals among the instructions")
         plot = chart(ctx, found, key="shares", title="Change by share of refusals", kind="line", x="refusal_share",
                      facet="condition", metric=ctx.options.metrics[0])  # fmt: skip
-        parts = [*existing(plot), *existing(table)]
+        trends = setting_trends(ctx, "refusal_share", "share of refusals", behaviors=("refusal",))
+        parts = [*_told(trends), *existing(plot), *existing(table)]
     return Section(
         key="mixture", title="Data mixture",
         intro="Can refusals among the instructions buffer what fine-tuning does to refusal?", parts=tuple(parts),
@@ -168,13 +179,13 @@ def mixture(ctx: Context) -> Section:
 def duration(ctx: Context) -> Section:
     """Runs of several durations, and scores on the way."""
     found = _with_settings(ctx, means(ctx, FAMILIES["alignment"], metrics=ctx.options.metrics), ("refusal_share",))
-    epochs = {row["epochs"] for row in found.rows} - {None}
+    found = _along(found, "epochs")
     parts: list[Part] = []
-    if len(epochs) > 1:
+    if found.rows:
         table = pivoted(ctx, found, key="means", title="Change by passes over the training texts")
         plot = chart(ctx, found, key="epochs", title="Change by passes over the training texts", kind="line",
                      x="epochs", facet="condition", metric=ctx.options.metrics[0])  # fmt: skip
-        parts = [*existing(plot), *existing(table)]
+        parts = [*_told(setting_trends(ctx, "epochs", "passes")), *existing(plot), *existing(table)]
     parts += _on_the_way(ctx)
     return Section(
         key="duration", title="Duration",
@@ -209,6 +220,28 @@ def _with_settings(ctx: Context, found: Means, names: Sequence[str]) -> Means:
     }
     made = [dict(row) | {name: configs.get(row["config_hash"], {}).get(name) for name in names} for row in found.rows]
     return replace(found, rows=tuple(made), labels=tuple(names))
+
+
+def _along(found: Means, setting: str) -> Means:
+    """The rows of strata that agree in all else and have several values of the setting."""
+    rest = [name for name in ("model", "experiment", *found.axes, "behavior", "metric", "split") if name != setting]
+    known = [row for row in found.rows if row[setting] is not None]
+    return replace(found, rows=tuple(with_courses(known, rest, setting)))
+
+
+def _told(sentences: Sequence[Cell]) -> list[Part]:
+    return [Text(key="trends", items=tuple(sentences), listed=True)] if sentences else []
+
+
+def _pairs(ctx: Context, untouched: Means) -> list[Part]:
+    """How many pairs the scores of the untouched models rest on: of two or three, a score says little."""
+    told: list[Cell] = []
+    for model, split in dict.fromkeys((row["model"], row["split"]) for row in untouched.rows):
+        kept = {row["behavior"]: row for row in untouched.rows if (row["model"], row["split"]) == (model, split)}
+        counts = ", ".join(f"{behavior} {row['n']}" for behavior, row in kept.items())
+        address = row_address(ctx, untouched, next(iter(kept.values())))
+        told.append(Sentence(text=f"Pairs of {model} that share a prompt, split {split}: {counts}.", address=address))
+    return [Text(key="pairs", items=tuple(told), listed=True)] if told else []
 
 
 def _sentence(messages: Sequence[str], otherwise: str) -> str:

@@ -90,7 +90,8 @@ def attack_defense(ctx: Context) -> Section:
 
 def leaderboard(ctx: Context) -> Section:
     """Audits of models and merges."""
-    table = pivoted(ctx, means(ctx, FAMILIES["leaderboard"]), key="entries", title="Models and merges")
+    caption = "A name of eight hexadecimal digits is the run whose adapter was taken: `rhodb runs show NAME`."
+    table = pivoted(ctx, means(ctx, FAMILIES["leaderboard"]), key="entries", title="Models and merges", caption=caption)
     return _section(
         "leaderboard", "Leaderboard", "Audits of models and of merges of them.", existing(table),
         "No audits: `rhodb run leaderboard --models FOLDER,FOLDER --merge linear,slerp,ties`.",

@@ -17,7 +17,7 @@ const rowsOf = (part) => part.rows.map((row, i) => ({ ...row, _i: i })).filter(k
 // Panels side by side where they fit, none wider than the page.
 function fitted(place, rows, width, panelWidth) {
   const spec = structuredClone(specifications[place]);
-  const limit = Math.max(90, Math.min(260, width * 0.38));
+  const limit = Math.max(90, Math.min(260, width * (width < 500 ? 0.5 : 0.38)));
   const labels = JSON.stringify(spec).replaceAll('"labelLimit":260', `"labelLimit":${Math.round(limit)}`);
   const made = JSON.parse(labels);
   made.config.legend.columns = Math.max(1, Math.floor(width / 150));
