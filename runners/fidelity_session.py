@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata, spearmanr
 
 from rhodb.errors import UnknownNameError
 from rhodb.family_records import FidelityCategoryRow, FidelityRow
@@ -79,8 +78,10 @@ class FidelitySession(ScoringSession):
 def spearman_p(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Two-sided p of a rank correlation: exact by enumeration for few pairs, where the t approximation can reach 0."""
     if len(a) > EXACT_TO:
+        from scipy.stats import spearmanr
+
         return float(spearmanr(a, b).pvalue)
-    first, second = (rankdata(x) - (len(a) + 1) / 2 for x in (a, b))
+    first, second = (metrics.ranks_of(x) - (len(a) + 1) / 2 for x in (a, b))
     orders = np.array(list(itertools.permutations(range(len(a)))))
     null = np.abs(second[orders] @ first)
     return float(np.mean(null >= abs(second @ first) - 1e-9))

@@ -111,3 +111,8 @@ def test_an_honest_coin_is_calibrated():
     favoured = rng.uniform(0.5, 1, 200_000)
     probability = np.where(rng.random(len(favoured)) < favoured, favoured, 1 - favoured)
     assert metrics.ece(probability)[0] < 0.01
+
+
+@given(st.lists(st.sampled_from([-1.5, 0.0, 0.25, 2.0, 7.0]), min_size=1, max_size=12))
+def test_ranks_are_scipy_s(values):
+    assert metrics.ranks_of(np.array(values)).tolist() == stats.rankdata(values).tolist()
