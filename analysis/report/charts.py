@@ -134,7 +134,7 @@ class _Drawing:
                 axis["tickMinStep"] = 1
             scale: Spec = {"zero": True} if self.chart.kind == "bars" else {"zero": False, "padding": 8}
             return {"type": "quantitative", "axis": axis, "scale": scale, "title": self.title(channel)}
-        axis = {"grid": False, "labelLimit": 260, "labelAngle": 0 if self.sideways else -35}
+        axis = {"grid": False, "labelLimit": 330, "labelAngle": 0 if self.sideways else -35}
         title = None if self.sideways else self.title(channel)  # the names say what they are
         return {"type": "nominal", "axis": axis, "sort": self.order(channel), "title": title}
 

@@ -17,8 +17,8 @@ const rowsOf = (part) => part.rows.map((row, i) => ({ ...row, _i: i })).filter(k
 // Panels side by side where they fit, none wider than the page.
 function fitted(place, rows, width, panelWidth) {
   const spec = structuredClone(specifications[place]);
-  const limit = Math.max(90, Math.min(260, width * (width < 500 ? 0.5 : 0.38)));
-  const labels = JSON.stringify(spec).replaceAll('"labelLimit":260', `"labelLimit":${Math.round(limit)}`);
+  const limit = Math.max(90, Math.min(330, width * (width < 500 ? 0.5 : 0.38)));
+  const labels = JSON.stringify(spec).replaceAll('"labelLimit":330', `"labelLimit":${Math.round(limit)}`);
   const made = JSON.parse(labels);
   made.config.legend.columns = Math.max(1, Math.floor(width / 150));
   if (made.facet) {
