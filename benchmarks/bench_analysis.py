@@ -1,8 +1,9 @@
 """Time and memory of `rhodb analyze anomalies --json` as a process, imports included, on made warehouses.
 
-    python benchmarks/bench_analysis.py [--runs 50000] [--behaviors 4] [--sample DB] [--study anomalies]
+    python benchmarks/bench_analysis.py [--runs 50000] [--strata 2500] [--behaviors 4] [--sample DB] [--study anomalies]
 
-Warehouses of an eighth, a quarter, a half and all of `--runs`, every stratum with 5 seeds and no effect anywhere: for
+Warehouses of an eighth, a quarter, a half and all of `--runs`, in `--strata` strata (of 5 seeds each unless told
+otherwise, so that there are many small ones) and no effect anywhere: for
 each setting (model, learning rate) sft-only, rho-guided at 4 λ x 2 γ, contrastive-only and shuffled-pairs. Each is
 answered twice: computed, and read from what was stored (where it is not too large to be stored). Prints one JSON
 object; `cpu_s` is user and system time, which busy neighbours change less than wall time. `--sample`: a warehouse of
@@ -43,10 +44,12 @@ NOISE = 0.05
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=50_000)
+    parser.add_argument("--strata", type=int, help="at the full number of runs; a fifth of it by default")
     parser.add_argument("--behaviors", type=int, default=4, choices=range(2, len(BEHAVIORS) + 1))
     parser.add_argument("--study", default="anomalies")
     parser.add_argument("--sample", type=Path)
     options = parser.parse_args()
+    seeds = options.runs // options.strata if options.strata else len(SEEDS)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "master.db"
         if options.sample:
@@ -56,15 +59,15 @@ def main() -> None:
         report = []
         for part in (8, 4, 2, 1):
             path.unlink(missing_ok=True)
-            runs = fill(path, options.runs // part, BEHAVIORS[: options.behaviors])
-            report.append({"runs": runs} | measure(path, options.study))
+            runs = fill(path, options.runs // part, BEHAVIORS[: options.behaviors], seeds=seeds)
+            report.append({"runs": runs, "strata": -(-runs // seeds)} | measure(path, options.study))
         print(json.dumps(report, indent=2))
 
 
-def fill(path: Path, count: int, behaviors: tuple[str, ...]) -> int:
-    """A new warehouse with about `count` alignment runs, and a baseline a model; how many runs it holds."""
+def fill(path: Path, count: int, behaviors: tuple[str, ...], *, seeds: int = len(SEEDS)) -> int:
+    """A new warehouse with about `count` alignment runs, `seeds` a stratum, and a baseline a model; how many runs."""
     rng = np.random.default_rng(0)
-    cells = list(islice(_cells(), count))
+    cells = list(islice(_cells(seeds), count))
     values = rng.normal(0.2, NOISE, size=(len(cells), len(behaviors))).tolist()
     with Warehouse.open(path) as wh, wh.write() as connection:
         bulk_insert(connection, "models", ["id", "key", "source", "fingerprint"],
@@ -92,10 +95,10 @@ def fill(path: Path, count: int, behaviors: tuple[str, ...]) -> int:
     return len(cells)
 
 
-def _cells() -> Iterator[tuple[int, float, tuple[str, float, float | None], int]]:
+def _cells(seeds: int) -> Iterator[tuple[int, float, tuple[str, float, float | None], int]]:
     """Model, learning rate, arm and seed, setting after setting."""
     for step in range(1, 100_000):
-        yield from product((step % MODELS + 1,), (1e-6 * step,), ARMS, SEEDS)
+        yield from product((step % MODELS + 1,), (1e-6 * step,), ARMS, (*SEEDS, *range(1, seeds))[:seeds])
 
 
 def measure(path: Path, study: str) -> dict[str, float]:
