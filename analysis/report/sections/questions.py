@@ -10,6 +10,7 @@ from analysis.render.cells import estimate
 from analysis.report.addresses import equals
 from analysis.report.context import Context
 from analysis.report.document import Cell, Column, Part, Row, Section, Sentence, Table
+from analysis.report.sections.answers import folded
 from analysis.report.sections.findings import address_of
 from analysis.report.sections.stress import jailbreak_rates
 from analysis.report.sections.trends import setting_trends
@@ -18,7 +19,7 @@ from rhodb.errors import RhodbError
 
 LARGE = 70e9
 """Parameters."""
-MOST_TOLD = 10
+MOST_TOLD = 5
 """Sentences of one answer."""
 CEILING = 0.95
 """Share of pairs in the right order from which little is left to gain."""
@@ -84,8 +85,9 @@ def gamma_sweep(ctx: Context) -> Reply:
     address = ctx.book.address(
         "quantity", answer.query, pick="conclusions of study gamma", command=ctx.command("gamma", 0)
     )
-    told: list[Cell] = [Sentence(text=text, address=address) for text in answer.conclusions[:MOST_TOLD]]
-    more = len(answer.conclusions) - MOST_TOLD
+    conclusions = folded(answer.conclusions)
+    told: list[Cell] = [Sentence(text=text, address=address) for text in conclusions[:MOST_TOLD]]
+    more = len(conclusions) - MOST_TOLD
     return Reply(answered=True, told=(*told, *([f"... and {more} more in the section on γ*."] if more > 0 else [])))
 
 
