@@ -17,7 +17,7 @@ from analysis.stats.permutation import sign_flip_test
 from analysis.stats.rates import fisher_exact, mcnemar, newcombe, newcombe_paired, wilson
 from analysis.stats.results import no_test
 from analysis.study import Study, StudyOptions
-from analysis.wording import wording_clusters
+from analysis.wording import clusters_by_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,8 +96,7 @@ def wordings(rows: "pd.DataFrame") -> dict[str, int]:
     if "prompt" not in rows.columns:
         return {}
     prompts = rows[rows["prompt_key"].notna()].drop_duplicates("prompt_key")
-    clusters = wording_clusters([str(text) for text in prompts["prompt"]])
-    return dict(zip(prompts["prompt_key"], clusters, strict=True))
+    return clusters_by_key(dict(zip(prompts["prompt_key"], prompts["prompt"].astype(str), strict=True)))
 
 
 def counted(rows: "pd.DataFrame", kind: str, wording: Mapping[str, int]) -> dict[str, Arm]:

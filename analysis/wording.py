@@ -1,7 +1,7 @@
 """Which probe texts share their wording: instances of one template are a cluster, not independent probes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,6 +22,11 @@ def wording_clusters(texts: Sequence[str], *, alike: float = ALIKE) -> list[int]
     together = shared >= alike * np.maximum(sizes[:, None] + sizes - shared, 1.0)
     np.fill_diagonal(together, val=True)
     return _components(together)
+
+
+def clusters_by_key(texts: Mapping[str, str]) -> dict[str, int]:
+    """Key -> number of its text's cluster."""
+    return dict(zip(texts, wording_clusters(list(texts.values())), strict=True))
 
 
 def _components(together: np.ndarray) -> list[int]:

@@ -91,9 +91,16 @@ def test_categories_are_counted_over_seeds(stressed: Path):
 
 
 def test_conditions_that_share_no_prompt_are_not_paired():
-    assert _signs({(1, "a"): 1}, {(2, "a"): 0}, shared_seed=False) is None
-    assert _signs({(0, "a"): 1}, {(2, "a"): 0}, shared_seed=True) == (0, 1, 1)
-    assert _signs({(1, "a"): 1, (2, "a"): 0}, {(1, "a"): 0, (2, "a"): 1}, shared_seed=False) == (0, 0, 1)
+    alone = {"a": 0}
+    assert _signs({(1, "a"): 1}, {(2, "a"): 0}, alone, shared_seed=False) is None
+    assert _signs({(0, "a"): 1}, {(2, "a"): 0}, alone, shared_seed=True) == (0, 1, 1)
+    assert _signs({(1, "a"): 1, (2, "a"): 0}, {(1, "a"): 0, (2, "a"): 1}, alone, shared_seed=False) == (0, 0, 1)
+
+
+def test_prompts_of_one_wording_give_one_sign():
+    before, after = {(1, "a"): 0, (1, "b"): 0, (1, "c"): 0}, {(1, "a"): 1, (1, "b"): 1, (1, "c"): 0}
+    assert _signs(before, after, {"a": 0, "b": 0, "c": 1}, shared_seed=False) == (1, 0, 2)
+    assert _signs(before, after, {"a": 0, "b": 1, "c": 2}, shared_seed=False) == (2, 0, 3)
 
 
 def test_every_question_is_answered_or_says_what_to_run(stressed: Path):

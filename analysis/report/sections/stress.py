@@ -5,21 +5,30 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from analysis.findings import Test, correct
+from analysis.findings import Estimate, Test, correct
 from analysis.query import Query
 from analysis.render.cells import estimate, with_second
 from analysis.report.addresses import equals
 from analysis.report.context import DASH, Context, number, unique
 from analysis.report.document import Cell, Chart, Column, Part, Row, Scalar, Section, Sentence, Table
 from analysis.report.sections import findings
-from analysis.stats.rates import mcnemar, wilson
+from analysis.stats.clusters import clustered_rate
+from analysis.stats.rates import mcnemar
+from analysis.wording import clusters_by_key
 from rhodb.vocabulary import STRESS_CONDITIONS
 
 ALPHA = 0.05
+LABELS = ("model", "experiment", "condition", "judge", "kind", "category")
+INTERVAL = "Wilson score interval, answers to prompts of one wording as single trials"
 PAIRED = (
-    "Per prompt, refusals under one condition minus the other, added over the shared seeds; exact binomial test of the "
-    "signs over prompts (with one seed: McNemar's test). p adjusted (Holm) over the rows of this table."
+    "Per wording (prompts that differ in a few words only are one), refusals under one condition minus the other, "
+    "added over prompts and shared seeds; exact binomial test of the signs over wordings (with one seed and no shared "
+    "wording: McNemar's test). p adjusted (Holm) over the rows of this table."
 )
+Answers = Mapping[tuple[int, str], int]
+"""(Seed, prompt) -> 1 if the answer was judged a refusal."""
+Wording = Mapping[str, int]
+"""Prompt -> number of its wording."""
 
 
 def stress(ctx: Context) -> Section:
@@ -36,15 +45,24 @@ def stress(ctx: Context) -> Section:
     return Section(
         key="stress", title="Safety stress test",
         intro="How often does a model refuse jailbreaks, and how often benign prompts? Rates with Wilson intervals, "
-        "differences with Newcombe's; where the answers to the same prompts are stored, exact paired tests.",
+        "differences with Newcombe's; where the answers to the same prompts are stored, exact paired tests. "
+        "Answers to one prompt, and to prompts of one wording, are not counted as independent.",
         parts=tuple(parts),
         missing=None if parts else "No finished stress test: `rhodb run stress-test --seeds 42,123,456`.",
     )  # fmt: skip
 
 
+def _wording(ctx: Context) -> dict[str, int]:
+    return clusters_by_key({row["prompt_key"]: str(row["prompt"]) for row in ctx.rows(ctx.query("report_stress"))})
+
+
 def _categories(ctx: Context) -> list[Part]:
     """One row a category, one column a condition."""
     query = ctx.query("report_stress_rates")
+    wording = _wording(ctx)
+    outcomes: dict[tuple[Any, ...], list[tuple[int, int]]] = defaultdict(list)
+    for row in ctx.rows(ctx.query("report_stress")):
+        outcomes[tuple(row[c] for c in LABELS)].append((int(row["refused"]), wording[row["prompt_key"]]))
     cells: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for row in ctx.rows(query):
         place = tuple(row[c] for c in ("model", "experiment", "judge", "kind", "category"))
@@ -57,30 +75,39 @@ def _categories(ctx: Context) -> list[Part]:
     for name, (place, members) in zip(names, cells.items(), strict=True):
         row_cells: list[Cell] = [str(place[0]), str(place[3]), place[4] or DASH]
         for condition in conditions:
-            row_cells.append(_rate(ctx, query, members.get(condition)))
+            row_cells.append(_rate(ctx, query, members.get(condition), outcomes))
         made.append(Row(key=name, cells=tuple(row_cells), model=place[0]))
     columns = (Column(key="model", title="model"), Column(key="kind", title="prompts"),
                Column(key="category", title="category"),
                *(Column(key=c, title=c, numeric=True, help="refused of answered, share with Wilson interval")
                  for c in conditions))  # fmt: skip
     caption = (
-        "Refused / answered, share [95 % Wilson interval]; prompts of several seeds are added up, so the intervals "
-        "leave out what differs between seeds."
+        "Refused / answered, share [95 % Wilson interval]; answers of several seeds are added up, and those to prompts "
+        "of one wording count as one trial. What differs between seeds is not in the intervals."
     )
     return [Table(key="categories", title="By category of prompt", columns=columns, rows=tuple(made), caption=caption)]
 
 
-def _rate(ctx: Context, query: Query, row: Mapping[str, Any] | None) -> Cell:
+def _rate(
+    ctx: Context,
+    query: Query,
+    row: Mapping[str, Any] | None,
+    outcomes: Mapping[tuple[Any, ...], Sequence[tuple[int, int]]],
+) -> Cell:
     if row is None:
         return DASH
-    labels = ("model", "experiment", "condition", "judge", "kind", "category")
     address = ctx.book.address(
         "row", query, runs=_stress_runs(ctx, row["model"], row["condition"]),
-        narrow=[equals(c, row[c]) for c in labels], pick="refused / answers", method="Wilson score interval",
-        reference="Wilson 1927",
+        narrow=[equals(c, row[c]) for c in LABELS], pick="refused / answers", method=INTERVAL,
+        reference="Wilson 1927; Kish 1965",
     )  # fmt: skip
-    rate = wilson(int(row["refused"]), int(row["answers"]))
+    rate = _clustered(outcomes[tuple(row[c] for c in LABELS)])
     return number(rate.value, address, text=f"{row['refused']}/{row['answers']}, {estimate(rate)}")
+
+
+def _clustered(outcomes: Sequence[tuple[int, int]]) -> Estimate:
+    """Share of ones among (refused, wording)."""
+    return clustered_rate([refused for refused, _ in outcomes], [cluster for _, cluster in outcomes])
 
 
 def _stress_runs(ctx: Context, model: str, condition: str) -> list[str]:
@@ -91,6 +118,7 @@ def _stress_runs(ctx: Context, model: str, condition: str) -> list[str]:
 def _pairs(ctx: Context) -> list[Part]:
     """Every two conditions that answered the same prompts."""
     query = ctx.query("report_stress")
+    wording = _wording(ctx)
     groups: dict[tuple[Any, ...], dict[str, dict[tuple[int, str], int]]] = defaultdict(lambda: defaultdict(dict))
     for row in ctx.rows(query):
         place = (row["model"], row["model_fingerprint"], row["experiment"], row["judge"], row["kind"])
@@ -99,7 +127,7 @@ def _pairs(ctx: Context) -> list[Part]:
         (place, a, b, signs)
         for place, answered in groups.items()
         for a, b in combinations([c for c in STRESS_CONDITIONS if c in answered], 2)
-        if (signs := _signs(answered[a], answered[b], shared_seed=a == "baseline"))
+        if (signs := _signs(answered[a], answered[b], wording, shared_seed=a == "baseline"))
     ]
     if not planned:
         return []
@@ -110,27 +138,25 @@ def _pairs(ctx: Context) -> list[Part]:
         _pair_row(ctx, query, name, place, a, b, signs, test)
         for name, (place, a, b, signs), test in zip(names, planned, tests, strict=True)
     )
-    titles = {"model": "model", "kind": "prompts", "a": "a", "b": "b", "prompts": "prompts shared",
+    titles = {"model": "model", "kind": "prompts", "a": "a", "b": "b", "prompts": "wordings shared",
               "more": "b refuses more", "less": "b refuses less", "p": "exact p (adj.)",
               "verdict": "verdict"}  # fmt: skip
     columns = tuple(Column(key=k, title=t, numeric=k in ("prompts", "more", "less", "p")) for k, t in titles.items())
     pairs = Table(key="paired", title="Exact paired tests", columns=columns, rows=made, caption=PAIRED)
-    return [pairs, _bars(ctx, groups, query)]
+    return [pairs, _bars(ctx, groups, wording, query)]
 
 
-def _signs(
-    a: Mapping[tuple[int, str], int], b: Mapping[tuple[int, str], int], *, shared_seed: bool
-) -> tuple[int, int, int] | None:
-    """Prompts that b refuses more often, less often, and all; None where the two share none.
+def _signs(a: Answers, b: Answers, wording: Wording, *, shared_seed: bool) -> tuple[int, int, int] | None:
+    """Wordings that b refuses more often, less often, and all; None where the two share none.
 
     The untouched model answers once, whatever the seed, and stands for all of them.
     """
     once = {prompt: refused for (_, prompt), refused in a.items()}
-    sums: dict[str, int] = {}
+    sums: dict[int, int] = {}
     for (seed, prompt), refused in b.items():
         other = once.get(prompt) if shared_seed else a.get((seed, prompt))
         if other is not None:
-            sums[prompt] = sums.get(prompt, 0) + refused - other
+            sums[wording[prompt]] = sums.get(wording[prompt], 0) + refused - other
     if not sums:
         return None
     return sum(s > 0 for s in sums.values()), sum(s < 0 for s in sums.values()), len(sums)
@@ -152,7 +178,7 @@ def _pair_row(
         "count", query, runs=runs,
         narrow=[equals("model", place[0]), equals("experiment", place[2]), equals("judge", place[3]),
                 equals("kind", place[4]), f"condition IN ('{a}', '{b}')"],
-        pick="signs of the differences over prompts", method=PAIRED, reference="McNemar 1947; Dixon & Mood 1946",
+        pick="signs of the differences over wordings", method=PAIRED, reference="McNemar 1947; Dixon & Mood 1946",
     )  # fmt: skip
     verdict = "supported" if test.p_adjusted is not None and test.p_adjusted <= ALPHA else "not supported"
     if test.p is None or (test.floor is not None and test.floor > ALPHA):
@@ -165,14 +191,14 @@ def _pair_row(
 
 
 def _bars(
-    ctx: Context, groups: Mapping[tuple[Any, ...], Mapping[str, Mapping[tuple[int, str], int]]], query: Query
+    ctx: Context, groups: Mapping[tuple[Any, ...], Mapping[str, Answers]], wording: Wording, query: Query
 ) -> Chart:
     rows: list[dict[str, Scalar]] = []
     addresses: list[str] = []
     for place, answered in groups.items():
         for condition in (c for c in STRESS_CONDITIONS if c in answered):
             values = list(answered[condition].values())
-            rate = wilson(sum(values), len(values))
+            rate = _clustered([(refused, wording[prompt]) for (_, prompt), refused in answered[condition].items()])
             row: dict[str, Scalar] = {"condition": condition, "prompts": place[4], "model": place[0]}
             row |= {"rate": rate.value, "low": rate.low, "high": rate.high}
             rows.append(row | {"refused": sum(values), "answers": len(values)})
@@ -180,7 +206,7 @@ def _bars(
                 ctx.book.address(
                     "count", query, runs=_stress_runs(ctx, place[0], condition), pick="share of refused",
                     narrow=[equals("model", place[0]), equals("condition", condition), equals("kind", place[4])],
-                    method="Wilson score interval",
+                    method=INTERVAL,
                 )
             )  # fmt: skip
     several = len({row["model"] for row in rows}) > 1
@@ -189,7 +215,8 @@ def _bars(
         encodings={"x": "condition", "y": "rate", "low": "low", "high": "high", "colour": "prompts",
                    **({"facet": "model"} if several else {})},
         titles={"x": "", "y": "share refused", "colour": "prompts"}, addresses=tuple(addresses),
-        caption="Share of answers judged a refusal, with 95 % Wilson interval; answers of several seeds added up.",
+        caption="Share of answers judged a refusal, with 95 % Wilson interval; answers of several seeds are added up, "
+        "and those to prompts of one wording count as one trial.",
     )  # fmt: skip
 
 
