@@ -54,21 +54,36 @@ def copies(frame: "pd.DataFrame", panel: Panel) -> list[Look]:
     for runs in vectors.values():
         if len(runs) > 1:
             same = heads.loc[runs]
-            one_arm = len(same[["condition", "rho_weight", "margin"]].drop_duplicates()) == 1
-            seeds = sorted(same["seed"].unique())
-            model = listed(sorted(same["model"].unique()))
-            arm = str(same["condition"].iloc[0])
-            if one_arm and len(seeds) > 1:
-                what = f"{model}: seeds {listed(seeds)} of {arm} gave exactly the same scores"
-                why = "the seed does not reach what it should vary: these are one run, not replicates"
-            else:
-                what = f"{model}: {len(runs)} runs ({arm}, seeds {listed(seeds)}) have exactly the same scores"
-                why = "rows were copied or ingested twice; they count once"
+            model, arm = listed(sorted(same["model"].unique())), str(same["condition"].iloc[0])
+            what, why = _alike(same, model, arm)
             looks.append(
                 flag("copies", model=model, what=what, why=why, size=float(len(runs)), size_is="runs with equal scores",
                      n=len(runs), runs=runs, stratum=arm)
             )  # fmt: skip
     return looks
+
+
+SETTINGS = {"condition": "condition", "rho_weight": "λ", "margin": "γ"}
+
+
+def _alike(same: "pd.DataFrame", model: str, arm: str) -> tuple[str, str]:
+    """What runs with equal scores have in common, and what that means."""
+    seeds = sorted(same["seed"].unique())
+    differing = {name: sorted(same[c].dropna().unique()) for c, name in SETTINGS.items() if same[c].nunique() > 1}
+    if differing:
+        settings = " and ".join(f"{name} ({listed(values)})" for name, values in differing.items())
+        what = (
+            f"{model}: {len(same)} runs (seeds {listed(seeds)}) that differ in {settings} have exactly the same scores"
+        )
+        return what, (
+            "the setting changed nothing here (a margin changes no step as long as the same pairs are active), or rows "
+            "were copied: these are no independent measurements"
+        )
+    if len(seeds) > 1:
+        what = f"{model}: seeds {listed(seeds)} of {arm} gave exactly the same scores"
+        return what, "the seed does not reach what it should vary: these are one run, not replicates"
+    what = f"{model}: {len(same)} runs ({arm}, seed {listed(seeds)}) have exactly the same scores"
+    return what, "rows were copied or ingested twice; they count once"
 
 
 def train_eval_gap(frame: "pd.DataFrame", panel: Panel) -> list[Look]:

@@ -82,6 +82,18 @@ def plant(check: str, frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataF
     return frame
 
 
+def test_equal_scores_of_two_settings_are_a_setting_without_effect_not_two_copies() -> None:
+    frame = clean(np.random.default_rng(4))
+    doses = [
+        frame[guided(frame, dose) & (frame["seed"] == 1)].sort_values(["split", "behavior"]) for dose in (0.2, 0.5)
+    ]
+    frame.loc[doses[1].index, "value"] = doses[0]["value"].to_numpy()
+    (found,) = answers(frame, "copies")
+    assert "2 runs (seeds 1) that differ in λ (0.2, 0.5)" in found.sentence
+    assert "changed nothing" in found.sentence
+    assert "twice" not in found.sentence
+
+
 PLANTED = [check for check in CHECKS if check != "training"]
 
 
