@@ -142,7 +142,8 @@ class Gate:
         found = [self._runs[run] for run in dict.fromkeys(runs) if run in self._runs]
         doses = "rho_weight" in declared.varies
         places = [_without_dose_zero(run.places) if doses else run.places for run in found]
-        varying = [axis for axis in AXES if len({p[axis] for p in places if p.get(axis) is not None}) > 1]
+        columns = zip(*(map(place.get, AXES) for place in places), strict=True)
+        varying = [axis for axis, column in zip(AXES, columns, strict=False) if len({*column} - {None}) > 1]
         wrong = [axis for axis in varying if axis not in declared.varies]
         if wrong:
             return f"its runs differ in {_and(wrong)}"
@@ -152,8 +153,8 @@ class Gate:
             return f"its runs differ in settings: {', '.join(keys)}"
         if "probes" not in declared.varies and (why := _probe_mismatch(found, behaviors)):
             return why
-        cells = Counter((tuple(p.get(axis) for axis in AXES if axis in declared.varies), run.seed)
-                        for p, run in zip(places, found, strict=True))  # fmt: skip
+        own = [axis for axis in AXES if axis in declared.varies]
+        cells = Counter((tuple(map(p.get, own)), run.seed) for p, run in zip(places, found, strict=True))
         twice = sorted({seed for (_, seed), count in cells.items() if count > 1})
         if twice and declared.replicates == "seed":
             return f"seed {', '.join(map(str, twice[:4]))} is present several times in one cell"

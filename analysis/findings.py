@@ -3,10 +3,11 @@
 A closed set of frozen dataclasses that turn into JSON without NaN; drawing and printing live elsewhere.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, Literal
+
+import orjson
 
 from analysis.query import Query
 from analysis.stats.multiplicity import Correction, adjust
@@ -99,7 +100,7 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists, with n, p and adjusted p beside the tests that they come from."""
-        plain: dict[str, Any] = json.loads("".join(self.json_pieces()))
+        plain: dict[str, Any] = orjson.loads("".join(self.json_pieces()))
         return plain
 
     def json_pieces(self) -> Iterator[str]:
@@ -115,8 +116,10 @@ class Result:
             assert is_dataclass(value), f"{type(value).__name__} has no place in a result"
             return vars(value)
 
-        # The C encoder asks for the fields of each dataclass: ten times as fast as plain dicts made first.
-        encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, default=entry).encode
+        def encode(value: Any) -> str:
+            # orjson asks for the fields of each dataclass: much faster than plain dicts made first. NaN becomes null.
+            return orjson.dumps(value, default=entry, option=_ENCODING).decode()
+
         rest = {key: value for key, value in vars(self).items() if key != "findings"}
         yield encode(rest)[:-1] + ', "findings": ['
         for start in range(0, len(self.findings), _PIECE):
@@ -124,6 +127,7 @@ class Result:
         yield "]}"
 
 
+_ENCODING = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_NON_STR_KEYS
 _PIECE = 1_000
 """Findings encoded at a time."""
 

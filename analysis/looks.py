@@ -18,6 +18,8 @@ RULE = (
     "supported: adjusted p at most alpha; suggestive: only the unadjusted p is; not enough data: no test, or one that "
     "cannot reach alpha with so few seeds; artefact and degenerate: the data, not the models, make the pattern"
 )
+HEADLINES = 200
+"""Suggestive findings, those of smallest p, that are computed again without each seed; supported ones all are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +83,23 @@ def judged(looks: Sequence[Look], options: StudyOptions, query: Query) -> tuple[
         correction=options.correction,
         alpha=options.alpha,
     )
+    verdicts = [verdict_of(look, test, options.alpha) for look, test in zip(looks, tests, strict=True)]
+    headlines = _headlines(verdicts, tests)
     findings = tuple(
-        _finding(number, look, test, options, count, query)
-        for number, (look, test) in enumerate(zip(looks, tests, strict=True), 1)
+        _finding(
+            number, look, test, verdict, look.leave() if look.leave and number - 1 in headlines else None, count, query
+        )
+        for number, (look, test, verdict) in enumerate(zip(looks, tests, verdicts, strict=True), 1)
     )
     return findings, count.looks
+
+
+def _headlines(verdicts: Sequence[Verdict], tests: Sequence[Test]) -> set[int]:
+    """Places of the findings whose leave-one-seed-out is worth its time: of others it would be read by nobody."""
+    supported = {place for place, verdict in enumerate(verdicts) if verdict == "supported"}
+    suggestive = [(test.p or 0.0, place) for place, (v, test) in enumerate(zip(verdicts, tests, strict=True))
+                  if v == "suggestive"]  # fmt: skip
+    return supported | {place for _, place in sorted(suggestive)[:HEADLINES]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +166,15 @@ def verdict_of(look: Look, test: Test, alpha: float) -> Verdict:
     return "suggestive" if test.p <= alpha else "not supported"
 
 
-def _finding(number: int, look: Look, test: Test, options: StudyOptions, count: Count, query: Query) -> Finding:
-    verdict = verdict_of(look, test, options.alpha)
-    robust = left_out(look, verdict)
+def _finding(
+    number: int,
+    look: Look,
+    test: Test,
+    verdict: Verdict,
+    robust: Robustness | None,
+    count: Count,
+    query: Query,
+) -> Finding:
     return Finding(
         number=number,
         about={"detector": look.detector, **look.about},
@@ -169,11 +189,6 @@ def _finding(number: int, look: Look, test: Test, options: StudyOptions, count: 
         notes=look.notes,
         evidence=Evidence(query=query, runs=look.runs, method=look.method, reference=look.reference),
     )
-
-
-def left_out(look: Look, verdict: Verdict) -> Robustness | None:
-    """Leave-one-seed-out of a headline; of other findings it would be read by nobody."""
-    return look.leave() if look.leave is not None and verdict in ("supported", "suggestive") else None
 
 
 def leaving_out(seeds: Iterable[int], measure: Callable[[int], tuple[float | None, float | None]]) -> Robustness | None:
