@@ -14,12 +14,13 @@ from analysis.stats.results import Array, no_estimate
 from analysis.study import StudyOptions
 from analysis.verdicts import p_text, unit_of
 
-RULE = (
-    "supported: adjusted p at most alpha; suggestive: only the unadjusted p is; not enough data: no test, or one that "
-    "cannot reach alpha with so few seeds; artefact and degenerate: the data, not the models, make the pattern"
-)
 HEADLINES = 200
 """Suggestive findings, those of smallest p, that are computed again without each seed; supported ones all are."""
+RULE = (
+    "supported: adjusted p at most alpha; suggestive: only the unadjusted p is; not enough data: no test, or one that "
+    "cannot reach alpha with so few seeds; artefact and degenerate: the data, not the models, make the pattern. "
+    f"Left out seed by seed: supported findings and the {HEADLINES} suggestive ones of smallest p"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
