@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from rhodb.engine import lock_bulk_writers
 from rhodb.errors import InputError
@@ -188,11 +189,18 @@ def ingest_file(connection: Connection, writer: Writer, candidate: Candidate) ->
 @contextmanager
 def _whole(connection: Connection, writer: Writer) -> Iterator[None]:
     """All of a file or none of it."""
+    savepoint = connection.begin_nested()
     try:
-        with connection.begin_nested():
-            yield
-    except BaseException:
+        yield
+        savepoint.commit()
+    except BaseException as error:
         writer.forget()
+        try:
+            savepoint.rollback()
+        except OperationalError:
+            # On a full disk SQLite ends the whole transaction by itself: there is no savepoint to go back to.
+            if not isinstance(error, DBAPIError):
+                raise
         raise
 
 
