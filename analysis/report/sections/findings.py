@@ -234,10 +234,15 @@ def forest(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str,
             }
         )  # fmt: skip
     more = f" The {MOST_MARKS} clearest of {len(known)}." if len(known) > MOST_MARKS else ""
+    # Several quantities of one behavior (jailbreaks and benign prompts refused) must not share a line.
+    facet = (
+        "metric" if len({row["behavior"] for row in rows}) == 1 < len({row["metric"] for row in rows}) else "behavior"
+    )
+    effect = "difference in share" if shown[0].about.get("quantity") == "rate" else "effect"
     return Chart(
         key=key, title=title, kind="forest", rows=tuple(rows),
-        encodings={"x": "effect", "y": "label", "low": "low", "high": "high", "colour": "verdict", "facet": "behavior"},
-        titles={"x": f"effect ({shown[0].unit})" if shown[0].unit else "effect", "y": "", "colour": "verdict"},
+        encodings={"x": "effect", "y": "label", "low": "low", "high": "high", "colour": "verdict", "facet": facet},
+        titles={"x": f"{effect} ({shown[0].unit})" if shown[0].unit else effect, "y": "", "colour": "verdict"},
         addresses=tuple(address_of(ctx, result, f) for f in shown),
         caption=f"Effects with {100 * shown[0].effect.level:g} % intervals.{more}",
     )  # fmt: skip
