@@ -1,7 +1,6 @@
 """Cells of a (γ, λ) grid for one behavior: mean and spread of Δ over seeds, from published figures or from runs."""
 
 import math
-import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.answers import PublishedTable
+from analysis.memo import of_last_frame
 from analysis.strata import Cell, Stratum, gate, is_missing, records
 from rhodb.vocabulary import BEHAVIORS
 
@@ -121,24 +121,13 @@ class Grid:
         return sorted(found, key=lambda arm: arm.gamma)
 
 
+@of_last_frame  # a study asks whether there is a grid before it computes with it
 def from_runs(frame: "pd.DataFrame") -> Grid | None:
     """The richest grid among finished rho-guided runs (sft-only stands in for λ = 0); None without any.
 
     Runs are sorted by the design gate (`analysis.strata`): only runs that agree in model and all settings but
     λ, γ and seed share a grid; cells with contradicting copies or without a baseline are left out and named.
     """
-    if (known := _LAST.get("grid")) is not None and known[0]() is frame:
-        return known[1]
-    grid = _grid_of(frame)
-    _LAST["grid"] = (weakref.ref(frame, lambda _: _LAST.clear()), grid)
-    return grid
-
-
-_LAST: dict[str, "tuple[weakref.ref[pd.DataFrame], Grid | None]"] = {}
-"""The grid of the last frame: a study asks whether there is one before it computes with it."""
-
-
-def _grid_of(frame: "pd.DataFrame") -> Grid | None:
     strata, messages = gate(records(frame))
     guided = [stratum for stratum in strata if stratum.arm.condition == "rho-guided"]
     groups: dict[tuple[Any, ...], list[Stratum]] = defaultdict(list)

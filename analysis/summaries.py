@@ -1,6 +1,5 @@
 """Studies that summarise: condition means, dose-response, spread over seeds. Built from the panel and the detectors."""
 
-import weakref
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
@@ -17,6 +16,7 @@ from analysis.anomalies.variance import spread_takes
 from analysis.design import Declared
 from analysis.findings import Result, Robustness
 from analysis.looks import Look, group, interval_text, judged, leaving_out, metric_unit
+from analysis.memo import of_last_frame
 from analysis.panel import Sheet
 from analysis.query import Query
 from analysis.stats.intervals import mean_interval, sd_interval, sd_ratio_interval
@@ -64,17 +64,10 @@ class _Summary(Study):
         raise NotImplementedError
 
 
-_LAST: "dict[str, tuple[weakref.ref[pd.DataFrame], Data]]" = {}
-"""Of the last frame: a report asks these studies one after another about the same rows."""
-
-
+@of_last_frame  # a report asks these studies one after another about the same rows
 def _alignment(frame: "pd.DataFrame") -> Data:
     """The panel of the alignment runs."""
-    if (known := _LAST.get("data")) is not None and known[0]() is frame:
-        return known[1]
-    data = data_of(frame[frame["kind"] == "alignment"])
-    _LAST["data"] = (weakref.ref(frame, lambda _: _LAST.clear()), data)
-    return data
+    return data_of(frame[frame["kind"] == "alignment"])
 
 
 class Ablation(_Summary):

@@ -64,7 +64,7 @@ EXAMPLES = {
 
 
 def _study(name: str, *, db: str | None, figures: Path | None, explain: int | None, **given: Any) -> None:
-    form = output_format(**{key: given.pop(key) for key in ("json", "csv", "markdown")})
+    form = options.form_of(given)
     answer, _ = answer_of(name, given, db, drawing=figures is not None)
     _show_answer(answer, form, explain, figures)
 
@@ -100,7 +100,7 @@ def diff(study: str, *, db: str | None, **given: Any) -> None:
     from rhodb.errors import UnknownNameError
     from rhodb.warehouse import Warehouse
 
-    form = output_format(**{key: given.pop(key) for key in ("json", "csv", "markdown")})
+    form = options.form_of(given)
     if study not in STUDIES:
         raise UnknownNameError("study", study, tuple(STUDIES))
     ask = answer_of if study in ANSWERS else landscape.answer if study in landscape.COMMANDS else studies.answer

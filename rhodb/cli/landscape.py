@@ -9,7 +9,6 @@ import typer
 
 from rhodb.cli import study_options as options
 from rhodb.cli.kept import kept
-from rhodb.cli.options import output_format
 from rhodb.cli.output import console, emit, emit_json, markdown_table, note, table
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def _study(
     figures: Path | None = None,
     **given: Any,
 ) -> None:
-    form = output_format(**{key: given.pop(key) for key in ("json", "csv", "markdown")})
+    form = options.form_of(given)
     result, _ = answer(name, given, db, drawing=figures is not None)
     _show(result, form, table, explain, figures)
 

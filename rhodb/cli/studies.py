@@ -9,7 +9,6 @@ import typer
 
 from rhodb.cli import study_options as options
 from rhodb.cli.kept import kept
-from rhodb.cli.options import output_format
 from rhodb.cli.output import console, emit, note
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def register(app: typer.Typer) -> None:
 def _study(name: str, *, db: str | None, figures: Path | None, explain: int | None, **given: Any) -> None:
     from rhodb.cli.analyze import _show
 
-    form = output_format(**{key: given.pop(key) for key in ("json", "csv", "markdown")})
+    form = options.form_of(given)
     result, _ = answer(name, given, db)
     if figures is not None:
         _draw(result, figures)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rhodb.cli.options import CsvOption, DbOption, JsonOption, MarkdownOption, example
+from rhodb.cli.options import CsvOption, DbOption, JsonOption, MarkdownOption, example, output_format
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,11 @@ TABLE = option("--table", str | None, "Only this table.", metavar="NAME")
 FIGURES = option("--figures", Path | None, "Write the figures (PNG and SVG) into this folder.", metavar="DIR")
 FORMS = (Option("json", JsonOption, False), Option("csv", CsvOption, False), Option("markdown", MarkdownOption, False))
 DB = Option("db", DbOption)
+
+
+def form_of(given: dict[str, Any]) -> str:
+    """The form asked for; its options are taken out of those given."""
+    return output_format(**{option.name: given.pop(option.name) for option in FORMS})
 
 
 def explain(what: str, zero: str = "the whole query") -> Option:

@@ -1,17 +1,28 @@
 """Warehouses with runs made for a test, and frames of the shape that `Effects.query` returns."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sample_tree import SHARED
 
 from rhodb.family_records import AlignmentRow
 from rhodb.records import ModelRecord, Outcome, Provenance, RunIdentity, ScoreRow, canonical_json, digest
 
 SEEDS = (42, 123, 456, 789, 1337)
+
+
+@pytest.fixture(scope="session")
+def truth() -> dict[str, Any]:
+    """What a correct analysis finds on the sample of legacy files."""
+    assert SHARED is not None
+    document: dict[str, Any] = json.loads((SHARED / "reference" / "sample_truth.json").read_text())
+    return document
 
 
 @dataclass(frozen=True, kw_only=True)

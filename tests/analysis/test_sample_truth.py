@@ -1,15 +1,14 @@
 """Detectors and studies on the ingested sample tree against the recomputed numbers of the reference."""
 
-import json
 import math
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sample_tree import SHARED, needs_sample
 
 from analysis.anomalies.dose import reversals
 from analysis.anomalies.study import Anomalies, data_of
@@ -22,20 +21,10 @@ from analysis.stats.twoway import additive, largest_residual, tukey_one_df
 from analysis.study import StudyOptions
 from analysis.summaries import DoseResponse
 
-SHARED = next(
-    (p / "shared" for p in Path(__file__).resolve().parents if (p / "shared" / "legacy_sample").exists()), None
-)
-pytestmark = pytest.mark.skipif(SHARED is None, reason="the sample tree is not beside this checkout")
+pytestmark = needs_sample
 QWEN, LLAMA = "Qwen/Qwen2.5-7B-Instruct", "mlx-community/Meta-Llama-3.1-8B-Instruct-4bit"
 OPTIONS = StudyOptions(split="none")
 DOSES = (0.0, 0.1, 0.2, 0.5)
-
-
-@pytest.fixture(scope="module")
-def truth() -> dict[str, Any]:
-    assert SHARED is not None
-    document: dict[str, Any] = json.loads((SHARED / "reference" / "sample_truth.json").read_text())
-    return document
 
 
 @pytest.fixture(scope="module")

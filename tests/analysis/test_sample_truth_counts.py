@@ -3,12 +3,12 @@
 import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sample_tree import SHARED, needs_sample
 from scipy import stats as scipy_stats
 
 from analysis.anomalies.base import seed_table
@@ -23,23 +23,13 @@ from analysis.ushape.model import FREE, least_squares, optimal_weight
 from rhodb.ingest.driver import IngestReport, ingest
 from rhodb.warehouse import Warehouse
 
-SHARED = next(
-    (p / "shared" for p in Path(__file__).resolve().parents if (p / "shared" / "legacy_sample").exists()), None
-)
-pytestmark = pytest.mark.skipif(SHARED is None, reason="the sample tree is not beside this checkout")
+pytestmark = needs_sample
 QWEN = "Qwen/Qwen2.5-7B-Instruct"
 OPTIONS = StudyOptions(split="none")
 
 
 def near(value: float) -> Any:
     return pytest.approx(value, abs=1e-9, rel=1e-9)
-
-
-@pytest.fixture(scope="module")
-def truth() -> dict[str, Any]:
-    assert SHARED is not None
-    document: dict[str, Any] = json.loads((SHARED / "reference" / "sample_truth.json").read_text())
-    return document
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,13 @@
 """The keys of the reference that test_sample_truth.py leaves: dose contrasts, margins, seeds, distances, cells."""
 
-import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sample_tree import SHARED, needs_sample
 from scipy import stats as scipy_stats
 
 from analysis.anomalies.base import seed_table
@@ -26,10 +25,7 @@ from analysis.stats.twoway import additive
 from analysis.study import StudyOptions
 from analysis.summaries import Ablation, zero_mean_test
 
-SHARED = next(
-    (p / "shared" for p in Path(__file__).resolve().parents if (p / "shared" / "legacy_sample").exists()), None
-)
-pytestmark = pytest.mark.skipif(SHARED is None, reason="the sample tree is not beside this checkout")
+pytestmark = needs_sample
 QWEN, LLAMA = "Qwen/Qwen2.5-7B-Instruct", "mlx-community/Meta-Llama-3.1-8B-Instruct-4bit"
 OPTIONS = StudyOptions(split="none")
 DOSES = np.array([0.0, 0.1, 0.2, 0.5])
@@ -37,13 +33,6 @@ DOSES = np.array([0.0, 0.1, 0.2, 0.5])
 
 def near(value: float, *, scale: float = 1e-9) -> Any:
     return pytest.approx(value, abs=scale, rel=1e-9)
-
-
-@pytest.fixture(scope="module")
-def truth() -> dict[str, Any]:
-    assert SHARED is not None
-    document: dict[str, Any] = json.loads((SHARED / "reference" / "sample_truth.json").read_text())
-    return document
 
 
 RETENTION = """

@@ -3,18 +3,15 @@
 import json
 import shutil
 import statistics
-from pathlib import Path
 
 import pytest
+from sample_tree import SHARED, needs_sample
 
 from rhodb.check import check
 from rhodb.ingest import ingest
 from rhodb.warehouse import Warehouse
 
-SHARED = next(
-    (p / "shared" for p in Path(__file__).resolve().parents if (p / "shared" / "legacy_sample").exists()), None
-)
-pytestmark = pytest.mark.skipif(SHARED is None, reason="the sample tree is not beside this checkout")
+pytestmark = needs_sample
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,8 @@ def stress(ctx: Context) -> Section:
             title="Refusal rates against the untouched model",
         )  # fmt: skip
         parts = [*([plot] if plot else []), *findings.parts(ctx, result, title="Refusal rates by condition")]
-        parts += _categories(ctx) + _pairs(ctx)
+        wording = _wording(ctx)
+        parts += _categories(ctx, wording) + _pairs(ctx, wording)
     return Section(
         key="stress", title="Safety stress test",
         intro="How often does a model refuse jailbreaks, and how often benign prompts? Rates with Wilson intervals, "
@@ -56,10 +57,9 @@ def _wording(ctx: Context) -> dict[str, int]:
     return clusters_by_key({row["prompt_key"]: str(row["prompt"]) for row in ctx.rows(ctx.query("report_stress"))})
 
 
-def _categories(ctx: Context) -> list[Part]:
+def _categories(ctx: Context, wording: Wording) -> list[Part]:
     """One row a category, one column a condition."""
     query = ctx.query("report_stress_rates")
-    wording = _wording(ctx)
     outcomes: dict[tuple[Any, ...], list[tuple[int, int]]] = defaultdict(list)
     for row in ctx.rows(ctx.query("report_stress")):
         outcomes[tuple(row[c] for c in LABELS)].append((int(row["refused"]), wording[row["prompt_key"]]))
@@ -115,10 +115,9 @@ def _stress_runs(ctx: Context, model: str, condition: str) -> list[str]:
     return [run for run, where in rows.items() if where == (model, condition)]
 
 
-def _pairs(ctx: Context) -> list[Part]:
+def _pairs(ctx: Context, wording: Wording) -> list[Part]:
     """Every two conditions that answered the same prompts."""
     query = ctx.query("report_stress")
-    wording = _wording(ctx)
     groups: dict[tuple[Any, ...], dict[str, dict[tuple[int, str], int]]] = defaultdict(lambda: defaultdict(dict))
     for row in ctx.rows(query):
         place = (row["model"], row["model_fingerprint"], row["experiment"], row["judge"], row["kind"])
