@@ -1,4 +1,4 @@
-"""What ingest asks of a warehouse it finds by an index: a query that reads a whole table makes large trees quadratic."""
+"""What ingest asks of a warehouse it finds by an index: reading a whole table makes large trees quadratic."""
 
 import json
 import re
