@@ -17,7 +17,7 @@ from analysis.query import Conditions, Query, read_sql
 from analysis.stats.effect_size import hedges_g_each
 from analysis.stats.intervals import welch_leaving_out, welch_tests
 from analysis.stats.permutation import two_sample_tests
-from analysis.strata import Cell, Look, Stratum, comparable_pairs, gate, is_missing, labels, records
+from analysis.strata import Cell, Look, Stratum, comparable_pairs, gate, is_missing, labels, records, unsaid
 from analysis.study import Study, StudyOptions
 from analysis.verdicts import caption, judge, unit_of
 from rhodb.vocabulary import BEHAVIORS
@@ -88,6 +88,7 @@ class Effects(Study):
             looks=looks,
             messages=(
                 *messages,
+                *(unsaid(list(strata)) if findings else ()),
                 *_twins(findings),
                 *_seed_gaps(findings, _unknown_seeds(frame)),
                 *_too_few(findings, options),

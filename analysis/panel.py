@@ -18,7 +18,7 @@ from analysis.admission import NATS
 from analysis.design import UNDECLARED, seed_meaning
 from analysis.experiments import grouped
 from analysis.stats.results import Array
-from analysis.strata import ARM_KEYS, SEED_KEYS, Arm, is_missing, settings_of, short_setting
+from analysis.strata import ARM_KEYS, SEED_KEYS, Arm, is_missing, settings_of, short_setting, usual_settings, usual_text
 from rhodb.vocabulary import BEHAVIORS
 
 if TYPE_CHECKING:
@@ -170,14 +170,20 @@ def panels(frame: "pd.DataFrame") -> Panel:
         for run in _runs(part):
             buckets[run.model, run.fingerprint].append(run)
         for bucket in buckets.values():
-            apart = _apart(bucket)
+            usual = usual_settings([dict(settings) for _, settings in {(run.arm, run.settings) for run in bucket}])
+            apart = _apart(bucket, usual)
+            if usual and (said := usual_text(bucket[0].model, usual)) not in whole.messages:
+                whole.messages.append(said)
             for peers in _same_settings(bucket):
                 _add_designs(whole, peers, str(metric), str(split), apart)
     return whole
 
 
-def _apart(runs: Sequence[_Run]) -> dict[tuple[Any, ...], str]:
-    """(arm, settings) -> what tells it from the same condition, λ and γ under other settings, for its label."""
+def _apart(runs: Sequence[_Run], usual: Mapping[str, str]) -> dict[tuple[Any, ...], str]:
+    """(arm, settings) -> what tells it from the same condition, λ and γ under other settings, for its label.
+
+    Less the usual settings, which are said once for all.
+    """
     arms: dict[Arm, set[tuple[tuple[str, str], ...]]] = defaultdict(set)
     for run in runs:
         arms[run.arm].add(run.settings)
@@ -188,7 +194,8 @@ def _apart(runs: Sequence[_Run]) -> dict[tuple[Any, ...], str]:
         varying = [key for key in keys if len({settings.get(key) for settings in plain}) > 1]
         for settings in variants:
             known = dict(settings)
-            texts[arm, settings] = " ".join(f"{key}={short_setting(known.get(key, 'unset'))}" for key in varying)
+            told = [key for key in varying if key not in known or known[key] != usual.get(key)]
+            texts[arm, settings] = " ".join(f"{key}={short_setting(known.get(key, 'unset'))}" for key in told)
     return texts
 
 

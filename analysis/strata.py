@@ -225,11 +225,41 @@ _ORDER = ("sft-only", "shuffled-pairs", "contrastive-only", "rho-guided")
 
 
 def labels(strata: Sequence[Stratum]) -> dict[Stratum, str]:
-    """Short names: the condition, with λ, γ and any setting only where strata of a model differ in them."""
+    """Short names: the condition, with λ, γ and any setting only where strata of a model differ in them.
+
+    A setting that most strata share is said by `unsaid`, not by each label.
+    """
+    return {stratum: name for peers in _by_model(strata) for stratum, name in _labels_of(peers).items()}
+
+
+def unsaid(strata: Sequence[Stratum]) -> list[str]:
+    """What the labels of each model leave out, one sentence a model."""
+    found = ((peers[0].model, usual_settings([dict(s.settings) for s in peers])) for peers in _by_model(strata))
+    return [usual_text(model, usual) for model, usual in found if usual]
+
+
+def usual_settings(configs: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Of the settings in which configurations differ, the value that more than half of all have."""
+    values: dict[str, Counter[str]] = defaultdict(Counter)
+    for config in configs:
+        for key, value in config.items():
+            if key != EXPERIMENT:
+                values[key][value] += 1
+    most = {key: counts.most_common(1)[0] for key, counts in values.items() if len(counts) > 1}
+    return {key: value for key, (value, count) in sorted(most.items()) if 2 * count > len(configs)}
+
+
+def usual_text(model: str, usual: Mapping[str, str]) -> str:
+    """Where labels leave settings out, the sentence that says them once."""
+    listed = ", ".join(f"{key}={short_setting(value)}" for key, value in usual.items())
+    return f"{model}: where a label does not say otherwise, {listed}"
+
+
+def _by_model(strata: Sequence[Stratum]) -> Iterable[list[Stratum]]:
     models: dict[tuple[str, str], list[Stratum]] = defaultdict(list)
     for stratum in strata:
         models[stratum.kind, stratum.model].append(stratum)
-    return {stratum: name for peers in models.values() for stratum, name in _labels_of(peers).items()}
+    return models.values()
 
 
 def _labels_of(peers: Sequence[Stratum]) -> dict[Stratum, str]:
@@ -238,6 +268,7 @@ def _labels_of(peers: Sequence[Stratum]) -> dict[Stratum, str]:
         weights[stratum.arm.condition].add(stratum.arm.rho_weight)
         margins[stratum.arm.condition].add(stratum.arm.margin)
     varying = _varying_settings(peers)
+    usual = usual_settings([dict(stratum.settings) for stratum in peers])
     many_models = len({stratum.model_fingerprint for stratum in peers}) > 1
     names = {}
     for stratum in peers:
@@ -248,7 +279,8 @@ def _labels_of(peers: Sequence[Stratum]) -> dict[Stratum, str]:
         if len(margins[arm.condition]) > 1 and arm.rho_weight:
             parts.append("γ=unknown" if arm.margin is None else f"γ={arm.margin:g}")
         shown = sorted(varying["any"] & config.keys() | varying[arm.condition])
-        parts += [f"{key}={short_setting(config.get(key, 'unset'))}" for key in shown if key != EXPERIMENT]
+        told = (key for key in shown if key != EXPERIMENT and (key not in config or config[key] != usual.get(key)))
+        parts += [f"{key}={short_setting(config.get(key, 'unset'))}" for key in told]
         parts += [f"({json.loads(config[EXPERIMENT])})"] if EXPERIMENT in config else []
         if many_models:
             parts.append(f"weights {stratum.model_fingerprint[:8]}")

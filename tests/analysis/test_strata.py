@@ -5,7 +5,7 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.strata import Arm, Stratum, comparable_pairs, labels
+from analysis.strata import Arm, Stratum, comparable_pairs, labels, unsaid
 
 arms = st.builds(
     Arm.of,
@@ -67,3 +67,17 @@ def test_labels_name_only_what_varies() -> None:
     assert list(labels([sft, low, high]).values()) == ["sft-only", "rho-guided λ=0.2", "rho-guided λ=0.5"]
     old = stratum(Arm.of("rho-guided", 0.2, 0.1), lr="0.1")
     assert list(labels([low, old]).values()) == ["rho-guided contrast=text", "rho-guided contrast=unset"]
+
+
+def test_what_most_strata_share_is_said_once() -> None:
+    def stratum(weight: float, epochs: str) -> Stratum:
+        arm = Arm.of("rho-guided", weight, 0.1)
+        settings = (("epochs", epochs),)
+        return Stratum(kind="alignment", model="tiny", model_fingerprint="abc", arm=arm, settings=settings)
+
+    found = [stratum(0.2, "1"), stratum(0.5, "1"), stratum(0.2, "2")]
+    assert list(labels(found).values()) == ["rho-guided λ=0.2", "rho-guided λ=0.5", "rho-guided λ=0.2 epochs=2"]
+    assert unsaid(found) == ["tiny: where a label does not say otherwise, epochs=1"]
+    half = [stratum(0.2, "1"), stratum(0.2, "2")]
+    assert list(labels(half).values()) == ["rho-guided epochs=1", "rho-guided epochs=2"]
+    assert unsaid(half) == []
