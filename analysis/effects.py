@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,10 @@ class Effects(Study):
 
     name = "effects"
 
+    def __init__(self, wanted: Set[tuple[str, frozenset[str]]] | None = None) -> None:
+        """`wanted`: behaviors, each with the conditions of both sides, that alone are compared; None: everything."""
+        self.wanted = wanted
+
     def query(self, options: StudyOptions) -> Query:
         return query_of(options, model=options.model, behaviors=options.behaviors, metrics=options.metrics)
 
@@ -74,7 +78,7 @@ class Effects(Study):
         rows, split = by_experiment(records(frame))
         strata, messages = gate(rows)
         messages = [*left_out, *split, *messages]
-        comparisons = _comparisons(strata, held, options, rng)
+        comparisons = _comparisons(strata, held, options, rng, self.wanted)
         tests = correct([comparison.welch for comparison in comparisons], options.correction)
         looks = sum(test.p is not None for test in tests)
         findings = tuple(
@@ -143,7 +147,11 @@ def leave_one_seed_out(pairs: Sequence[tuple[Group, Group]]) -> list[Robustness 
 
 
 def _comparisons(
-    strata: Mapping[Stratum, Mapping[Look, Cell]], held: Gate, options: StudyOptions, rng: np.random.Generator
+    strata: Mapping[Stratum, Mapping[Look, Cell]],
+    held: Gate,
+    options: StudyOptions,
+    rng: np.random.Generator,
+    wanted: Set[tuple[str, frozenset[str]]] | None,
 ) -> list[Comparison]:
     """Every comparable pair of strata for every look that both have: by model, metric, behavior, pair."""
     names = labels(list(strata))
@@ -152,6 +160,7 @@ def _comparisons(
         (pair, look)
         for pair in comparable_pairs(list(strata))
         for look in strata[pair[0]].keys() & strata[pair[1]].keys()
+        if wanted is None or (look[0], frozenset(stratum.arm.condition for stratum in pair)) in wanted
     ]
     planned.sort(
         key=lambda plan: (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy import special
 
-from analysis.anomalies.base import Data, about, all_seeds, named, without
+from analysis.anomalies.base import Data, Detector, about, all_seeds, named, without
 from analysis.anomalies.dose import DoseTrend, Reversal, stratum_of
 from analysis.anomalies.responder import Responder
 from analysis.anomalies.study import caption, data_of, family_query, held_to
@@ -137,9 +137,11 @@ class DoseResponse(_Summary):
 
     name = "dose-response"
 
+    def __init__(self, detectors: Sequence[Detector] | None = None) -> None:
+        self.detectors = (DoseTrend(), Reversal(), Responder(), Transfer()) if detectors is None else detectors
+
     def looks(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
-        detectors = (DoseTrend(), Reversal(), Responder(), Transfer())
-        return [look for detector in detectors for look in detector.detect(data, options, rng)]
+        return [look for detector in self.detectors for look in detector.detect(data, options, rng)]
 
 
 class Variance(_Summary):

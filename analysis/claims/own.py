@@ -24,6 +24,8 @@ from analysis.study import StudyOptions
 from rhodb.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from rhodb.warehouse import Warehouse
 
 EMBEDDING = "minilm-l6-v2"
@@ -37,12 +39,15 @@ Speaks = Literal["for", "against", "undecided"]
 
 
 class Own:
-    """The warehouse's studies, each run once for all claims."""
+    """The warehouse's studies, each run once for all claims, and only as far as these ask."""
 
-    def __init__(self, wh: "Warehouse", published: Mapping[str, float]) -> None:
-        """`published`: primary probes of each behavior in the notes' landscape."""
+    def __init__(self, wh: "Warehouse", published: Mapping[str, float], claims: Sequence[Claim]) -> None:
+        """`published`: primary probes of each behavior in the notes' landscape; `claims`: those it is asked about."""
         self.wh = wh
         self.notes_probes = dict(published)
+        self._compared = {
+            (own["effect"], frozenset((own["a"], own["b"]))) for claim in claims if "effect" in (own := claim.own)
+        }
 
     def about(self, claim: Claim) -> OwnRuns | None:
         """What the warehouse says; None where it holds nothing of the kind. Raises InputError for an unknown way."""
@@ -67,17 +72,25 @@ class Own:
         return StudyOptions(split=self.split, correction="none")
 
     @cached_property
+    def scores(self) -> "pd.DataFrame":
+        """The rows behind effects and margins."""
+        from analysis.effects import Effects
+
+        return Effects().load(self.wh, self.options)
+
+    @cached_property
     def effects(self) -> tuple[Finding, ...]:
         from analysis.effects import Effects
 
-        return Effects().run(self.wh, self.options).findings
+        study = Effects(self._compared)
+        return study.compute(self.scores, self.options, np.random.default_rng(self.options.seed)).findings
 
     @cached_property
     def doses(self) -> tuple[Finding, ...]:
+        from analysis.anomalies.dose import DoseTrend
         from analysis.summaries import DoseResponse
 
-        found = DoseResponse().run(self.wh, self.options).findings
-        return tuple(finding for finding in found if finding.about.get("detector") == "dose")
+        return DoseResponse((DoseTrend(),)).run(self.wh, self.options).findings
 
     @cached_property
     def stress(self) -> tuple[Finding, ...]:
@@ -128,11 +141,7 @@ class Own:
 
     @cached_property
     def grid(self) -> tuple[str, tuple[Arm, ...]]:
-        from analysis.effects import query_of
-
-        options = StudyOptions(split=self.split)
-        query = query_of(options, model=None, behaviors=(), metrics=options.metrics)
-        found = from_runs(self.wh.frame(query.sql, **query.parameters))
+        found = from_runs(self.scores)
         return ("", ()) if found is None else (found.model, found.arms)
 
     def _margin(self, claim: Claim) -> OwnRuns | None:
@@ -276,8 +285,10 @@ def _from_findings(found: Sequence[tuple[Finding, float]], what: str, sign: str)
     known = [(finding, turn) for finding, turn in found if finding.effect.value is not None]
     if not known:
         return None
-    adjusted = holm(np.array([1.0 if finding.p is None else finding.p for finding, _ in known])).tolist()
-    ranked = sorted(zip(known, adjusted, strict=True), key=lambda item: item[1])
+    p_values = [1.0 if finding.p is None else finding.p for finding, _ in known]
+    adjusted = holm(np.array(p_values)).tolist()
+    # By the unadjusted p as well: adjusted, many are 1.
+    ranked = [(item, p) for p, _, item in sorted(zip(adjusted, p_values, known, strict=True), key=lambda row: row[:2])]
     decided = {
         _effect_sign(finding, turn, sign)
         for (finding, turn), p in ranked

@@ -28,7 +28,7 @@ def verify(wh: "Warehouse | None" = None, claims: Sequence[Claim] | None = None)
     """
     claims = read_claims() if claims is None else tuple(claims)
     inputs = Inputs(published_values(wh), wh)
-    own = None if wh is None else Own(wh, inputs.landscape_probes())
+    own = None if wh is None else Own(wh, inputs.landscape_probes(), claims)
     return tuple(judge(inputs, claim, own) for claim in claims)
 
 

@@ -251,3 +251,21 @@ def test_a_large_planted_effect_is_found(make_arm: Make, make_frame: Frame) -> N
         result = effects(make_frame([run for name, v in values.items() for run in make_arm(name, v)]))
         found += next(f.verdict for f in result.findings if f.about["behavior"] == "bias") == "supported"
     assert found >= 27
+
+
+def test_what_is_asked_alone_is_answered_as_in_the_whole(make_arm: Make, make_frame: Frame) -> None:
+    scores = {"bias": LOW, "refusal": HIGH}
+    conditions = ("sft-only", "shuffled-pairs", "rho-guided")
+    frame = make_frame([run for i, c in enumerate(conditions) for run in make_arm(c, {
+        behavior: [value + i * value**2 for value in values] for behavior, values in scores.items()
+    })])  # fmt: skip
+    options = StudyOptions(correction="none")
+    study = Effects({("bias", frozenset({"rho-guided", "sft-only"}))})
+    asked = only(study.compute(frame, options, np.random.default_rng(0)))
+    whole = Effects().compute(frame, options, np.random.default_rng(0)).findings
+    assert len(whole) == 6
+    twin = next(f for f in whole if f.about == asked.about)
+    assert (asked.about["a"], asked.about["b"]) == ("rho-guided", "sft-only")
+    assert (asked.effect, asked.standardised, asked.tests) == (twin.effect, twin.standardised, twin.tests)
+    assert (asked.verdict, asked.robustness, asked.evidence.runs) == (
+        twin.verdict, twin.robustness, twin.evidence.runs)  # fmt: skip
