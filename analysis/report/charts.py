@@ -3,6 +3,7 @@
 Colours are CSS variables of the page's style sheet (`palette`), so that light, dark and paper need no second drawing.
 """
 
+import json
 import math
 from typing import Any, Final
 
@@ -38,6 +39,19 @@ _DIVERGING: Final = [
 """`colours.DIVERGING` at nine places."""
 _CROWDED: Final = ("dose", "line")
 """Kinds in which intervals of all behaviors stand at the same doses."""
+BESIDE: Final = "_x"
+"""Field that moves each series of a crowded chart a little along x, so that its interval can be seen."""
+DODGE: Final = 0.03
+"""Share of the range of x over which the series of one dose are spread."""
+SHAPES: Final = {
+    "supported": "circle",
+    "suggestive": "diamond",
+    "not supported": "square",
+    "artefact": "triangle-up",
+    "degenerate": "triangle-down",
+    "not enough data": "cross",
+}
+"""Verdicts are told apart without colours, too."""
 
 Spec = dict[str, Any]
 """A part of a specification."""
@@ -60,14 +74,18 @@ def specification(chart: Chart) -> Spec:
     if missing:
         raise ValueError(f"chart {chart.key}: no row has {', '.join(missing)}")
     drawing = _Drawing(chart)
-    drawn = {"layer": drawing.heatmap() if chart.kind == "heatmap" else drawing.marks(), **drawing.size()}
+    drawn: Spec = {"layer": drawing.heatmap() if chart.kind == "heatmap" else drawing.marks(), **drawing.size()}
+    if drawing.dodged():
+        drawn["transform"] = [{"calculate": drawing.beside(), "as": BESIDE}]
     whole: Spec = {"data": {"name": DATA}, "config": _CONFIG}
     if not drawing.has("facet"):
         return whole | drawn
     field = chart.encodings["facet"]
     header = {"labelLimit": 320, "labelFontWeight": "bold", "labelColor": INK, "labelAnchor": "start", "title": None}
-    # A panel a metric has its own unit; panels of the same quantity are to be compared.
-    own = "independent" if field in ("metric", "unit", "quantity") else "shared"
+    # A panel a metric has its own unit; so have the probes of a behavior their own spread, and on the scale of the
+    # widest the intervals of others are dots. Other panels of the same quantity are to be compared.
+    alone = field in ("metric", "unit", "quantity") or (chart.kind == "forest" and field == "behavior")
+    own = "independent" if alone else "shared"
     # Shared axes would also be drawn below the places that the last row of panels leaves empty.
     resolve = {"scale": {"x" if drawing.sideways else "y": own}, "axis": {"x": "independent"}}
     facet = {"field": field, "type": "nominal", "header": header, "sort": drawing.order("facet")}
@@ -126,10 +144,23 @@ class _Drawing:
         often = [place for place in set(places) if places.count(place) > 1]
         return len(often) * 2 >= len(set(places))
 
+    def dodged(self) -> bool:
+        """Whether several series with intervals stand at the same places of a numeric x."""
+        several = self.has("colour") and len(self.values("colour")) > 1
+        return self.chart.kind in _CROWDED and several and self.has("low") and self.numeric("x")
+
+    def beside(self) -> str:
+        """The expression for `BESIDE`: x, and a little more for each later series."""
+        places, names = self.values("x"), self.values("colour")
+        step = DODGE * (max(places) - min(places)) / (len(names) - 1)
+        moved = {str(name): round((i - (len(names) - 1) / 2) * step, 9) for i, name in enumerate(names)}
+        x, colour = (self.chart.encodings[channel] for channel in ("x", "colour"))
+        return f"datum[{json.dumps(x)}] + ({json.dumps(moved)})[datum[{json.dumps(colour)}]]"
+
     def scale(self, channel: str) -> Spec:
         """Type, axis, scale and title of a position channel."""
         if self.numeric(channel):
-            axis: Spec = {"gridColor": _ZERO, "format": "~g", "tickCount": 6}
+            axis: Spec = {"gridColor": _ZERO, "tickCount": 6}
             if all(isinstance(value, int) or value.is_integer() for value in self.values(channel)):
                 axis["tickMinStep"] = 1
             scale: Spec = {"zero": True} if self.chart.kind == "bars" else {"zero": False, "padding": 8}
@@ -161,11 +192,16 @@ class _Drawing:
         common: Spec = {**self.colour(), "tooltip": self.tooltip()}
         if self.grouped():
             common["yOffset"] = {"field": encodings["colour"], "type": "nominal", "sort": self.order("colour")}
-        placed = {"x": {"field": encodings[along], **scales["x"]}, "y": {"field": encodings[across], **scales["y"]}}
+        x = BESIDE if self.dodged() else encodings[along]
+        placed = {"x": {"field": x, **scales["x"]}, "y": {"field": encodings[across], **scales["y"]}}
         main = {"mark": self._mark(), "encoding": {**placed, **common}}
         if self.has("shape"):
             shape = {"field": encodings["shape"], "type": "nominal", "title": self.title("shape")}
             main["encoding"]["shape"] = shape
+        elif self.has("colour") and set(self.values("colour")) <= set(SHAPES):
+            domain = self.values("colour")
+            scale = {"domain": domain, "range": [SHAPES[verdict] for verdict in domain]}
+            main["encoding"]["shape"] = {**common["color"], "scale": scale}
         if not (self.has("low") and self.has("high")):
             return [*self._joined(placed, common), main]
         value = "x" if self.sideways else "y"
@@ -180,7 +216,7 @@ class _Drawing:
     def _mark(self) -> Spec:
         if self.chart.kind == "bars":
             return {"type": "bar", "opacity": 0.9, "cornerRadiusEnd": 1}
-        return {"type": "point", "size": 46, "filled": True, "opacity": 1}
+        return {"type": "point", "size": 56, "filled": True, "opacity": 1}
 
     def _joined(self, placed: Spec, common: Spec) -> list[Spec]:
         """The lines between points along x."""
@@ -208,7 +244,7 @@ class _Drawing:
                       "axis": axis}
             for channel, title in titles.items()
         }  # fmt: skip
-        legend = {"title": self.title("value"), "gradientLength": 160, "format": "~g"}
+        legend = {"title": self.title("value"), "gradientLength": 160}
         colour = {"field": field, "type": "quantitative", "scale": scale, "legend": legend}
         placed["tooltip"] = self.tooltip()
         cells = {"mark": {"type": "rect", "stroke": PAPER, "strokeWidth": 1}, "encoding": {**placed, "color": colour}}
@@ -254,6 +290,7 @@ _CONFIG: Final[dict[str, Any]] = {
     "legend": {
         "orient": "top", "labelColor": INK, "titleColor": SOFT, "titleFontWeight": "normal", "labelFontSize": 11,
         "titleFontSize": 11, "labelLimit": 240, "symbolBaseFillColor": INK, "symbolBaseStrokeColor": INK,
+        "symbolOpacity": 1,
     },
     "header": {"labelFontSize": 11.5},
     "facet": {"spacing": 24},

@@ -8,8 +8,10 @@ from typing import get_args
 import altair as alt
 import matplotlib as mpl
 import pytest
+import vl_convert
 
 from analysis.colours import DIVERGING
+from analysis.findings import Verdict
 from analysis.report import charts
 from analysis.report.document import Chart, ChartKind, Scalar
 
@@ -54,6 +56,35 @@ def test_panels_share_a_scale_unless_each_is_a_metric_of_its_own() -> None:
     assert charts.specification(chart("line", facet="model"))["resolve"]["scale"] == {"y": "shared"}
     assert charts.specification(chart("line", facet="metric"))["resolve"]["scale"] == {"y": "independent"}
     assert charts.specification(chart("forest", facet="metric"))["resolve"]["scale"] == {"x": "independent"}
+    assert charts.specification(chart("forest", facet="model"))["resolve"]["scale"] == {"x": "shared"}
+    # In a forest the intervals of a behavior with little spread would be dots on the scale of another.
+    by_behavior = charts.specification(chart("forest", y="model", facet="behavior"))
+    assert by_behavior["resolve"]["scale"] == {"x": "independent"}
+
+
+def test_intervals_of_one_dose_stand_beside_each_other_in_the_order_of_the_series() -> None:
+    found = charts.specification(chart("dose", facet="model"))["spec"]
+    (moved,) = found["transform"]
+    assert moved["as"] == charts.BESIDE
+    assert {layer["encoding"]["x"]["field"] for layer in found["layer"]} == {charts.BESIDE}
+    assert moved["calculate"] == 'datum["dose"] + ({"bias": -0.0075, "factual": 0.0075})[datum["behavior"]]'
+    assert "transform" not in charts.specification(chart("dose", colour="metric"))
+
+
+def test_verdicts_are_told_apart_by_shape_as_well() -> None:
+    assert set(charts.SHAPES) == set(charts.VERDICTS) == set(get_args(Verdict))
+    assert len(set(charts.SHAPES.values())) == len(charts.SHAPES)
+    shape = charts.specification(chart("forest"))["layer"][-1]["encoding"]["shape"]
+    assert shape["scale"] == {"domain": ["supported"], "range": ["circle"]}
+
+
+def test_numbers_of_axes_and_legends_are_written_out() -> None:
+    rows = tuple({"a": name, "b": "x", "n": n} for name, n in (("p", 0), ("q", 20), ("r", 40)))
+    places = {"heatmap": {"x": "b", "y": "a", "value": "n"}, "points": {"x": "n", "y": "n"}}
+    for kind in ("heatmap", "points"):
+        made = Chart(key="made", title="Made", kind=kind, rows=rows, encodings=places[kind])
+        drawn = vl_convert.vegalite_to_svg({**charts.specification(made), "datasets": {charts.DATA: list(rows)}})
+        assert ">40<" in drawn and "e+" not in drawn
 
 
 def test_signed_heat_maps_have_the_colours_of_the_figures_and_zero_in_the_middle() -> None:

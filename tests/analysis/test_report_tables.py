@@ -1,10 +1,15 @@
 """Tables and labels of a report as readers meet them: nothing repeated, nothing that cannot be told apart."""
 
+import numpy as np
+
 from analysis.answers import Quantity
+from analysis.effects import Effects
 from analysis.report.document import Column, Number, Row, Table
+from analysis.report.sections import findings
 from analysis.report.sections.answers import alike, folded
 from analysis.report.sections.columns import slim
 from analysis.report.sections.findings import _differences
+from analysis.study import StudyOptions
 
 
 def table(*rows: tuple) -> Table:
@@ -57,3 +62,19 @@ def test_groups_of_one_shape_stand_in_one_table():
         "Fit": ["Fit: bias", "Fit: bench", "Fit: factual"], "γ* (bias)": ["γ* (bias)"], "γ* (bench)": ["γ* (bench)"],
         "Resampled": ["Resampled"],
     }  # fmt: skip
+
+
+def test_a_forest_shows_whole_rows_those_with_the_clearest_findings(make_arm, make_frame, monkeypatch):
+    noise = np.random.default_rng(3).normal(0, 0.05, size=(4, 5))
+    runs = make_arm("sft-only", {"bias": noise[0].tolist(), "refusal": noise[1].tolist()})
+    for weight, move in ((0.1, 0.0), (0.2, 3.0), (0.5, 0.1)):
+        scores = {"bias": (noise[2] + move).tolist(), "refusal": noise[3].tolist()}
+        runs += make_arm("rho-guided", scores, rho_weight=weight)
+    known = Effects().compute(make_frame(runs), StudyOptions(), np.random.default_rng(0)).findings
+    assert len(known) == 12 and findings._clearest_rows(known) == (list(known), False)
+    monkeypatch.setattr(findings, "MOST_MARKS", 7)  # three rows of two behaviors, and no half row
+    shown, left = findings._clearest_rows(known)
+    assert left and [f.number for f in shown] == sorted(f.number for f in shown)
+    rows = {(f.about["a"], f.about["b"]) for f in shown}
+    assert len(shown) == 6 and len(rows) == 3
+    assert all("λ=0.2" in a + b for a, b in rows)  # the only λ that moved anything

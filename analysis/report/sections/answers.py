@@ -197,13 +197,18 @@ def figures(study: str, drawing: Any, caption: str) -> list[Figure]:
     return drawn(lambda folder: module.draw(drawing, folder), study, caption)
 
 
+def _heading(stem: str) -> str:
+    words = stem.replace("_", " ").replace("-", " ")
+    return words[:1].upper() + words[1:]
+
+
 def drawn(draw: Any, study: str, caption: str) -> list[Figure]:
     """The PNG files that `draw(folder)` writes."""
     with TemporaryDirectory() as folder, png_only():
         paths = [path for path in draw(Path(folder)) if path.suffix == ".png"]
         return [
             Figure(
-                key=path.stem, title=path.stem.replace("_", " ").replace("-", " "), png=path.read_bytes(),
+                key=path.stem, title=_heading(path.stem), png=path.read_bytes(),
                 alt=f"Figure {path.stem.replace('_', ' ')} of study {study}; its numbers stand in the tables above.",
                 caption=caption if path == paths[0] else "",
             )

@@ -2,7 +2,7 @@
 
 import heapq
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 from analysis.documents import LOOK
@@ -21,7 +21,7 @@ from rhodb.vocabulary import BEHAVIORS
 MOST_ROWS = 250
 """Findings in one table; the clearest come first where there are more."""
 MOST_MARKS = 60
-"""Marks in a forest."""
+"""Marks in a forest, as far as whole rows of it allow."""
 MOST_SERIES = 12
 """Dose series drawn in one chart; those with the clearest findings where there are more."""
 MOST_TOLD = 12
@@ -216,9 +216,9 @@ def _p(test: Test, second: float | None, address: str) -> Cell:
 
 
 def forest(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str, key: str = "forest") -> Chart | None:
-    """Effects with their intervals, the clearest of each behavior."""
+    """Effects with their intervals: whole rows (all behaviors of a stratum), those with the clearest findings."""
     known = [f for f in kept if f.effect.value is not None and f.effect.low is not None]
-    shown = heapq.nsmallest(MOST_MARKS, known, key=_clearness)
+    shown, left = _clearest_rows(known)
     if not shown:
         return None
     labels = _differences([(f.about["a"], f.about["b"]) for f in shown]) if "a" in shown[0].about else []
@@ -233,11 +233,13 @@ def forest(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str,
                 "effect": f.effect.value, "low": f.effect.low, "high": f.effect.high, "p_adjusted": f.p_adjusted,
             }
         )  # fmt: skip
-    more = f" The {MOST_MARKS} clearest of {len(known)}." if len(known) > MOST_MARKS else ""
+    more = f" The rows with the clearest findings: {len(shown)} of {len(known)} effects." if left else ""
     # Several quantities of one behavior (jailbreaks and benign prompts refused) must not share a line.
     facet = (
         "metric" if len({row["behavior"] for row in rows}) == 1 < len({row["metric"] for row in rows}) else "behavior"
     )
+    if facet == "behavior" and len({row["behavior"] for row in rows}) > 1:
+        more += " Each behavior has its own scale."
     effect = "difference in share" if shown[0].about.get("quantity") == "rate" else "effect"
     return Chart(
         key=key, title=title, kind="forest", rows=tuple(rows),
@@ -246,6 +248,28 @@ def forest(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str,
         addresses=tuple(address_of(ctx, result, f) for f in shown),
         caption=f"Effects with {100 * shown[0].effect.level:g} % intervals.{more}",
     )  # fmt: skip
+
+
+def _clearest_rows(known: Sequence[Finding]) -> tuple[list[Finding], bool]:
+    """The findings of the rows of a forest that fit into it, in their order, and whether there are more.
+
+    A row holds what is compared, whatever the behavior: single findings would leave most of each panel empty.
+    """
+    rows: dict[tuple[str, ...], list[Finding]] = defaultdict(list)
+    for finding in known:
+        rows[_compared(finding)].append(finding)
+    shown: list[Finding] = []
+    for finding in heapq.nsmallest(MOST_MARKS, known, key=_clearness):
+        if shown and len(shown) + len(rows[_compared(finding)]) > MOST_MARKS:
+            break
+        shown += rows[_compared(finding)]
+        rows[_compared(finding)] = []
+    return sorted(shown, key=lambda finding: finding.number), len(shown) < len(known)
+
+
+def _compared(finding: Finding) -> tuple[str, ...]:
+    about = finding.about
+    return tuple(about.get(key, "") for key in ("model", "stratum", "a", "b"))
 
 
 def _differences(pairs: Sequence[tuple[str, str]]) -> list[str]:
