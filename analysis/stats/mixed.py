@@ -6,12 +6,14 @@ statsmodels fits it. A fit at the edge of what is possible (a variance of zero, 
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from analysis.stats.batches import by_shape
 from analysis.stats.results import Array
 
 Status = Literal["ok", "singular", "not converged", "not enough data", "degenerate"]
@@ -50,19 +52,31 @@ def balanced_slopes(doses: Array, table: Array) -> MixedSlopes:
     The residual mean square estimates the error; the covariance of least-squares lines over seeds exceeds that of
     the random effects by error * (X'X)^-1. Where the difference is no covariance matrix, the maximum lies on the edge.
     """
-    seeds, points = table.shape
-    if seeds < 3 or points < 3:
-        return _none("not enough data", BALANCED)
-    design = np.column_stack([np.ones(points), doses])
-    inverse = np.linalg.inv(design.T @ design)
-    apart = table - table.mean(axis=0)
-    lines = apart @ design @ inverse
-    rest = apart - lines @ design.T
-    error = float((rest**2).sum()) / ((seeds - 1) * (points - 2))
-    if error <= 1e-24 * float(np.abs(table).max()) ** 2:
-        return _none("degenerate", BALANCED)
-    between = lines.T @ lines / (seeds - 1) - error * inverse
-    return _described(between, error, float(np.ptp(doses)), BALANCED)
+    return balanced_slopes_each([doses], [table])[0]
+
+
+def balanced_slopes_each(doses: Sequence[Array], tables: Sequence[Array]) -> list[MixedSlopes]:
+    """`balanced_slopes` of each table, at its own doses."""
+    found: dict[int, MixedSlopes] = {}
+    for places, stack in by_shape(tables):
+        seeds, points = stack.shape[1:]
+        if seeds < 3 or points < 3:
+            found |= dict.fromkeys(places, _none("not enough data", BALANCED))
+            continue
+        at = np.array([doses[place] for place in places])
+        design = np.stack([np.ones_like(at), at], axis=2)
+        inverse = np.linalg.inv(design.transpose(0, 2, 1) @ design)
+        apart = stack - stack.mean(axis=1, keepdims=True)
+        lines = apart @ (design @ inverse)
+        rest = apart - lines @ design.transpose(0, 2, 1)
+        errors = (rest**2).sum(axis=(1, 2)) / ((seeds - 1) * (points - 2))
+        nothing = errors <= 1e-24 * np.abs(stack).max(axis=(1, 2)) ** 2
+        between = lines.transpose(0, 2, 1) @ lines / (seeds - 1) - errors[:, None, None] * inverse
+        reach = np.ptp(at, axis=1)
+        rows = zip(*(column.tolist() for column in (nothing, between, errors, reach)), strict=True)
+        for place, (flat, covariance, error, width) in zip(places, rows, strict=True):
+            found[place] = _none("degenerate", BALANCED) if flat else _described(covariance, error, width, BALANCED)
+    return [found[place] for place in range(len(tables))]
 
 
 def mixed_slopes(doses: Array, values: Array, seeds: npt.NDArray[np.int64]) -> MixedSlopes:
@@ -88,23 +102,24 @@ def mixed_slopes(doses: Array, values: Array, seeds: npt.NDArray[np.int64]) -> M
             fit = MixedLM(values / scale, fixed, groups=codes, exog_re=random).fit(reml=True)
         except np.linalg.LinAlgError:
             return _none("singular", UNBALANCED)
-    found = _described(np.asarray(fit.cov_re) * scale**2, float(fit.scale) * scale**2, float(np.ptp(doses)), UNBALANCED)
+    found = _described(
+        (np.asarray(fit.cov_re) * scale**2).tolist(), float(fit.scale) * scale**2, float(np.ptp(doses)), UNBALANCED
+    )
     if not fit.converged:
         return MixedSlopes(**{**vars(found), "status": "not converged"})
     return found
 
 
-def _described(between: Array, error: float, reach: float, method: str) -> MixedSlopes:
+def _described(between: Sequence[Sequence[float]], error: float, reach: float, method: str) -> MixedSlopes:
     """Singular: a correlation of ±1, or levels or slopes (over the doses' range) that differ by 1 % of the error."""
-    spread = np.sqrt(np.clip(np.diag(between), 0.0, None))
-    product = float(spread[0] * spread[1])
-    correlation = float(between[0, 1]) / product if product > 0 else None
-    least = min(float(spread[0]), float(spread[1]) * reach)
-    inside = correlation is not None and abs(correlation) < 1 - 1e-4 and least > 0.01 * math.sqrt(error)
+    level, slope = (math.sqrt(max(between[k][k], 0.0)) for k in (0, 1))
+    correlation = between[0][1] / (level * slope) if level * slope > 0 else None
+    inside = correlation is not None and abs(correlation) < 1 - 1e-4
+    apart = min(level, slope * reach) > 0.01 * math.sqrt(error)
     return MixedSlopes(
-        slope_sd=float(spread[1]), level_sd=float(spread[0]), error_sd=math.sqrt(error), method=method,
-        correlation=None if correlation is None else float(np.clip(correlation, -1, 1)),
-        status="ok" if inside else "singular",
+        slope_sd=slope, level_sd=level, error_sd=math.sqrt(error), method=method,
+        correlation=None if correlation is None else min(1.0, max(-1.0, correlation)),
+        status="ok" if inside and apart else "singular",
     )  # fmt: skip
 
 

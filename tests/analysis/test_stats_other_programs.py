@@ -13,7 +13,7 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from analysis.anomalies.dose import isotonic, slope_test, trend_test
+from analysis.anomalies.dose import isotonic, trend_test
 from analysis.needed import seeds_for_trend
 from analysis.stats.couplings import spearman_pairs
 from analysis.stats.effect_size import hedges_correction, hedges_g
@@ -21,7 +21,7 @@ from analysis.stats.intervals import mean_interval, welch_test
 from analysis.stats.multiplicity import adjust
 from analysis.stats.outliers import grubbs
 from analysis.stats.rates import mcnemar
-from analysis.stats.slopes import equivalent_slopes, fit_line, slope_interval
+from analysis.stats.slopes import equivalent_slopes, fit_line, slope_interval, slope_test
 from analysis.stats.spread import brown_forsythe
 
 with warnings.catch_warnings():

@@ -1,0 +1,55 @@
+"""Many small tables at once: what NumPy costs a call is paid once a shape, and random arrangements are drawn once."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.stats.results import Array
+
+Places = npt.NDArray[np.intp]
+
+STAGES: Final = ((199, 0.1), (1_999, 0.02), (9_999, 0.0))
+"""Random arrangements after which a test stops, if its p so far exceeds the bound beside them."""
+DRAWS: Final = STAGES[-1][0]
+_EPS: Final = float(np.finfo(np.float64).eps)
+
+
+def by_shape(tables: Sequence[npt.NDArray[np.float64]]) -> Iterator[tuple[list[int], Array]]:
+    """The places of the tables of each shape, and these tables as one stack."""
+    shapes: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for place, table in enumerate(tables):
+        shapes[table.shape].append(place)
+    for places in shapes.values():
+        yield places, np.array([tables[place] for place in places], dtype=np.float64)
+
+
+def still(samples: Array) -> npt.NDArray[np.bool_]:
+    """`results.is_constant` of each sample along the last axis."""
+    return np.asarray(np.ptp(samples, axis=-1) <= 64 * _EPS * np.abs(samples).max(axis=-1))
+
+
+def random_orders(count: int, n: int, rng: np.random.Generator) -> Places:
+    """Random orders of n things, one a row."""
+    return rng.permuted(np.broadcast_to(np.arange(n), (count, n)), axis=1)
+
+
+def staged(tests: int, extreme: Callable[[Places, int], Places]) -> tuple[Places, Places]:
+    """Monte Carlo in stages: of each test, how many random arrangements were as extreme as the data, out of how many.
+
+    `extreme(which, count)` draws `count` arrangements, the same ones for all the tests that it names, and counts for
+    each those as extreme. p is (1 + hits) / (1 + draws) (Phipson & Smyth 2010). Tests that share arrangements stay
+    valid one by one, and so does stopping: whatever alpha, a p of at most alpha is only reported where the p after the
+    first stage whose bound is below alpha was at most alpha, too.
+    """
+    hits, draws = np.zeros(tests, dtype=np.intp), np.zeros(tests, dtype=np.intp)
+    going, done = np.arange(tests), 0
+    for goal, bound in STAGES:
+        if not going.size:
+            break
+        hits[going] += extreme(going, goal - done)
+        draws[going] = done = goal
+        going = going[1 + hits[going] <= bound * (1 + goal)]
+    return hits, draws
