@@ -1,15 +1,18 @@
 """What every detector declares, and what it is given."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from analysis.design import Declared, Gate
-from analysis.looks import Look, metric_unit
+from analysis.findings import Group
+from analysis.looks import Look, group, metric_unit
 from analysis.panel import Panel, Sheet
+from analysis.stats.results import Array
 from analysis.study import StudyOptions
 
 if TYPE_CHECKING:
@@ -78,22 +81,73 @@ def all_seeds(sheets: Iterable[Sheet]) -> list[int]:
     return sorted({seed for sheet in sheets for seed in sheet.seeds})
 
 
-def shared_seeds(sheets: list[Sheet]) -> list[int]:
+def shared_seeds(sheets: Sequence[Sheet]) -> list[int]:
     """Seeds that all sheets have; none where a sheet's seeds are numbers without a meaning."""
     if not all(sheet.seeds_known for sheet in sheets):
         return []
     return sorted(set.intersection(*(set(sheet.seeds) for sheet in sheets)))
 
 
-def seed_table(sheets: list[Sheet], behavior: str) -> tuple[np.ndarray, list[int], list[str]]:
-    """Sheets x seeds, for the seeds that have the behavior everywhere; the seeds; the runs."""
+class SeedTable(NamedTuple):
+    """One behavior over several sheets, for the seeds that have it in all of them."""
+
+    values: Array
+    """Sheets x seeds."""
+    seeds: tuple[int, ...]
+    runs: tuple[str, ...]
+
+
+def seed_tables(sheets: Sequence[Sheet]) -> dict[str, SeedTable]:
+    """The table of each behavior of the first sheet; empty tables where another sheet lacks it."""
+    first = sheets[0]
+    alike = all((sheet.seeds, sheet.behaviors) == (first.seeds, first.behaviors) for sheet in sheets)
+    if alike and all(sheet.seeds_known for sheet in sheets):
+        cube = np.array([sheet.values for sheet in sheets])
+        if not np.isnan(cube).any():
+            runs = tuple(run for sheet in sheets for run in sheet.runs)
+            return {
+                behavior: SeedTable(values=cube[:, :, k], seeds=first.seeds, runs=runs)
+                for k, behavior in enumerate(first.behaviors)
+            }
+    return {behavior: seed_table(sheets, behavior) for behavior in first.behaviors}
+
+
+def seed_table(sheets: Sequence[Sheet], behavior: str) -> SeedTable:
+    """The table of one behavior."""
     rows, kept = [], shared_seeds(sheets)
     for sheet in sheets:
         if behavior not in sheet.behaviors:
-            return np.empty((len(sheets), 0)), [], []
+            return SeedTable(values=np.empty((len(sheets), 0)), seeds=(), runs=())
         column = dict(zip(sheet.seeds, sheet.column(behavior), strict=True))
         rows.append(column)
         kept = [seed for seed in kept if not np.isnan(column[seed])]
-    table = np.array([[row[seed] for seed in kept] for row in rows]).reshape(len(sheets), len(kept))
-    runs = [run for sheet in sheets for seed, run in zip(sheet.seeds, sheet.runs, strict=True) if seed in kept]
-    return table, kept, runs
+    values = np.array([[row[seed] for seed in kept] for row in rows]).reshape(len(sheets), len(kept))
+    runs = tuple(run for sheet in sheets for seed, run in zip(sheet.seeds, sheet.runs, strict=True) if seed in kept)
+    return SeedTable(values=values, seeds=tuple(kept), runs=runs)
+
+
+_SHOWN: WeakKeyDictionary[Sheet, dict[tuple[str, str], Group]] = WeakKeyDictionary()
+
+
+def sample_group(sheet: Sheet, behavior: str, label: str) -> Group:
+    """The sample of a behavior as a group of findings: one object, however many looks show it."""
+    known = _SHOWN.setdefault(sheet, {})
+    if (behavior, label) not in known:
+        values, seeds, _ = sheet.sample(behavior)
+        known[behavior, label] = group(label, seeds, values)
+    return known[behavior, label]
+
+
+def row_groups(sheets: Sequence[Sheet], behavior: str, table: SeedTable, labels: Sequence[str]) -> tuple[Group, ...]:
+    """The rows of a table as groups of findings."""
+    return tuple(
+        sample_group(sheet, behavior, label)
+        if sheet.sample(behavior)[1] == table.seeds
+        else group(label, table.seeds, row)
+        for sheet, label, row in zip(sheets, labels, table.values, strict=True)
+    )
+
+
+def dose_labels(ladder: Sequence[Sheet]) -> list[str]:
+    """What groups of a dose series are called."""
+    return [f"λ={sheet.dose:g}" for sheet in ladder]

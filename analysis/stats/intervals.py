@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from analysis.stats.batches import by_shape, still
 from analysis.stats.results import Array, Estimate, Test, as_sample, is_constant, no_estimate, no_test
 
 MEAN_METHOD = "Student t interval"
@@ -70,21 +71,39 @@ def paired_sd_ratio_interval(a: npt.ArrayLike, b: npt.ArrayLike, *, level: float
 
     The ratios w at which a/w + b and a/w - b are not shown to correlate: exact for bivariate normal data.
     """
-    first, second = as_sample(a), as_sample(b)
-    n = first.size
-    if n != second.size:
-        raise ValueError(f"paired samples need equal lengths, got {n} and {second.size}")
-    if n < 3:
-        return no_estimate("not enough data", PAIRED_SD_RATIO_METHOD, n, level=level)
-    if is_constant(first) or is_constant(second):
-        return no_estimate("degenerate", PAIRED_SD_RATIO_METHOD, n, level=level)
-    ratio = float(second.std(ddof=1) / first.std(ddof=1))
-    r = float(np.corrcoef(first, second)[0, 1])
-    k = 1 + 2 * t_quantile(n - 2, level) ** 2 * max(0.0, 1 - r * r) / (n - 2)
-    reach = math.sqrt(k + math.sqrt(k * k - 1))
-    return Estimate(
-        value=ratio, low=ratio / reach, high=ratio * reach, n=n, method=PAIRED_SD_RATIO_METHOD, level=level
-    )  # fmt: skip
+    return paired_sd_ratio_intervals([(a, b)], level=level)[0]
+
+
+def paired_sd_ratio_intervals(
+    pairs: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], *, level: float = 0.95
+) -> list[Estimate]:
+    """`paired_sd_ratio_interval` of each pair."""
+    samples = [(as_sample(a), as_sample(b)) for a, b in pairs]
+    if uneven := next((pair for pair in samples if pair[0].size != pair[1].size), None):
+        raise ValueError(f"paired samples need equal lengths, got {uneven[0].size} and {uneven[1].size}")
+    found: dict[int, Estimate] = {}
+    for places, both in by_shape([np.stack(pair) for pair in samples]):
+        n = both.shape[2]
+        if n < 3:
+            few = no_estimate("not enough data", PAIRED_SD_RATIO_METHOD, n, level=level)
+            found |= dict.fromkeys(places, few)
+            continue
+        flat = still(both).any(axis=1)
+        centred = both - both.mean(axis=2, keepdims=True)
+        squares = (centred**2).sum(axis=2)
+        squares[flat] = 1.0
+        ratio = np.sqrt(squares[:, 1] / squares[:, 0])
+        r = (centred[:, 0] * centred[:, 1]).sum(axis=1) / np.sqrt(squares[:, 0] * squares[:, 1])
+        k = 1 + 2 * t_quantile(n - 2, level) ** 2 * np.maximum(0.0, 1 - r**2) / (n - 2)
+        reach = np.sqrt(k + np.sqrt(k**2 - 1))
+        rows = zip(*(column.tolist() for column in (flat, ratio, ratio / reach, ratio * reach)), strict=True)
+        for place, (constant, value, low, high) in zip(places, rows, strict=True):
+            found[place] = (
+                no_estimate("degenerate", PAIRED_SD_RATIO_METHOD, n, level=level)
+                if constant
+                else Estimate(value=value, low=low, high=high, n=n, method=PAIRED_SD_RATIO_METHOD, level=level)
+            )
+    return [found[place] for place in range(len(pairs))]
 
 
 def welch_difference(a: npt.ArrayLike, b: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
@@ -135,7 +154,7 @@ def welch_tests(pairs: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], *, level: 
             sizes[a.size, b.size].append(i)
     for (n_a, n_b), members in sizes.items():
         first, second = (np.stack([samples[i][side] for i in members]) for side in (0, 1))
-        still = _constant_rows(first) | _constant_rows(second)
+        flat = still(first) | still(second)
         difference = first.mean(axis=1) - second.mean(axis=1)
         var_a, var_b = first.var(axis=1, ddof=1) / n_a, second.var(axis=1, ddof=1) / n_b
         total = var_a + var_b
@@ -144,7 +163,7 @@ def welch_tests(pairs: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], *, level: 
             error = np.sqrt(total)
             t = difference / error
         p, half = np.minimum(1.0, 2 * special.stdtr(df, -np.abs(t))), special.stdtrit(df, (1 + level) / 2) * error
-        columns = (still, t, p, difference, difference - half, difference + half)
+        columns = (flat, t, p, difference, difference - half, difference + half)
         for i, row in zip(members, zip(*(column.tolist() for column in columns), strict=True), strict=True):
             constant, statistic, small, value, low, high = row
             if constant:
@@ -154,12 +173,6 @@ def welch_tests(pairs: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], *, level: 
             effect = Estimate(value=value, low=low, high=high, n=n, method=WELCH_METHOD, level=level)
             found[i] = Test(statistic=statistic, p=small, n=n, method="Welch t test", effect=effect)
     return [found[i] for i in range(len(samples))]
-
-
-def _constant_rows(table: Array) -> npt.NDArray[np.bool_]:
-    """`is_constant` of each row."""
-    tolerance = 64 * np.finfo(np.float64).eps * np.abs(table).max(axis=1)
-    return np.asarray(np.ptp(table, axis=1) <= tolerance)
 
 
 def welch_leaving_out(
