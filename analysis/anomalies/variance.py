@@ -1,17 +1,21 @@
 """Does a behavior vary less over seeds than the others of its stratum, and is it at the end of its range?"""
 
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from analysis.anomalies.base import Data, Detector, about, named, without
+from analysis.anomalies.base import Data, Detector, about, named, sample_group, without
 from analysis.design import Declared
+from analysis.findings import Robustness
 from analysis.looks import Look, group, interval_text, leaving_out, metric_unit
 from analysis.needed import seeds_for_spread
 from analysis.panel import Sheet
-from analysis.stats.intervals import paired_sd_ratio_interval, sd_ratio_interval
+from analysis.stats.intervals import paired_sd_ratio_intervals, sd_ratio_interval
 from analysis.stats.results import Array, Estimate, Test, no_estimate, no_test
-from analysis.stats.spread import brown_forsythe, each_against_rest
+from analysis.stats.spread import brown_forsythe, brown_forsythe_each, each_against_rest_each
 from analysis.study import StudyOptions
 from analysis.verdicts import p_text
 
@@ -36,44 +40,46 @@ class VarianceCompression(Detector):
     reference = "Brown & Forsythe 1974"
 
     def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
+        full = {sheet: self._full(sheet) for sheet in data.panel.sheets}
+        cases = [_Case.of(sheet, samples) for sheet, samples in full.items() if len(samples) > 1]
+        ratios = sd_ratios([case.extremes for case in cases], options.level, rng)
+        against = one_against_rest_each([case.samples for case in cases])
+        together = brown_forsythe_each([case.samples for case in cases])
+        spreads = {
+            case.sheet: self._spreads(case, *statistics)
+            for case, statistics in zip(cases, zip(ratios, against, together, strict=True), strict=True)
+        }
         looks = []
-        for sheet in data.panel.sheets:
-            samples = {b: sheet.sample(b) for b in sheet.behaviors}
-            full = {b: found for b, found in samples.items() if len(found[0]) >= 4}
-            if len(full) > 1:
-                looks.append(self._spreads(sheet, full, options, rng))
-            looks += [ceiling for b in full if (ceiling := self._ceiling(sheet, b))]
+        for sheet, samples in full.items():
+            looks += [spreads[sheet]] if sheet in spreads else []
+            looks += [ceiling for behavior in samples if (ceiling := self._ceiling(sheet, behavior))]
         return looks
 
-    def _spreads(
-        self,
-        sheet: Sheet,
-        samples: dict[str, tuple[Array, tuple[int, ...], tuple[str, ...]]],
-        options: StudyOptions,
-        rng: np.random.Generator,
-    ) -> Look:
-        sds = {b: float(values.std(ddof=1)) for b, (values, _, _) in samples.items()}
-        least, most = min(sds, key=sds.__getitem__), max(sds, key=sds.__getitem__)
-        paired = samples[most][1] == samples[least][1]
-        ratio = sd_ratio(samples[most][0], samples[least][0], options.level, rng, same_seeds=paired)
+    @staticmethod
+    def _full(sheet: Sheet) -> dict[str, Array]:
+        """The samples with four values or more."""
+        samples = {behavior: sheet.sample(behavior)[0] for behavior in sheet.behaviors}
+        return {behavior: values for behavior, values in samples.items() if len(values) >= 4}
+
+    def _spreads(self, case: "_Case", ratio: Estimate, against: Test, together: Test) -> Look:
+        sheet, (least, least_sd), (most, most_sd) = case.sheet, case.least, case.most
+        could = partial(spread_takes, len(case.behaviors), what="behavior", against_rest=True)
         return Look(
             detector=self.name,
             about=about(sheet, f"{least} / {most}"),
-            what=f"{sheet.model}, {sheet.label}: {named(sheet, least)} spreads least over seeds (SD {sds[least]:.3g}), "
-            f"{most} most (SD {sds[most]:.3g}); SD ratio {interval_text(ratio)}, on scales that may differ",
+            what=f"{sheet.model}, {sheet.label}: {named(sheet, least)} spreads least over seeds (SD {least_sd:.3g}), "
+            f"{most} most (SD {most_sd:.3g}); SD ratio {interval_text(ratio)}, on scales that may differ",
             effect=ratio,
-            test=one_against_rest([values for values, _, _ in samples.values()]),
-            more=(brown_forsythe([values for values, _, _ in samples.values()]),),
+            test=against,
+            more=(together,),
             method=f"{self.method}; {ratio.method}",
             reference=self.reference,
-            groups=tuple(group(b, seeds, values) for b, (values, seeds, _) in samples.items()),
+            groups=tuple(sample_group(sheet, behavior, behavior) for behavior in case.behaviors),
             runs=sheet.runs,
             unit=metric_unit(sheet.metric, sheet.quantity)[1],
-            leave=lambda: leaving_out(
-                sheet.seeds, lambda seed: spread_without(sheet, list(samples), (most, least), seed)
-            ),
-            seeds_for=lambda level: spread_takes(len(samples), level, "behavior", against_rest=True),
-            power_for=lambda level: spread_takes(len(samples), level, "behavior", against_rest=True),
+            leave=partial(spreads_without, sheet, case.behaviors, (most, least)),
+            seeds_for=could,
+            power_for=could,
         )
 
     def _ceiling(self, sheet: Sheet, behavior: str) -> Look | None:
@@ -106,6 +112,36 @@ class VarianceCompression(Detector):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """A sheet whose behaviors are compared."""
+
+    sheet: Sheet
+    behaviors: tuple[str, ...]
+    samples: tuple[Array, ...]
+    least: tuple[str, float]
+    """The behavior of smallest SD, and its SD."""
+    most: tuple[str, float]
+
+    @classmethod
+    def of(cls, sheet: Sheet, samples: Mapping[str, Array]) -> "_Case":
+        sds = {behavior: sample_group(sheet, behavior, behavior).sd or 0.0 for behavior in samples}
+        least, most = min(sds, key=sds.__getitem__), max(sds, key=sds.__getitem__)
+        return cls(
+            sheet=sheet, behaviors=tuple(samples), samples=tuple(samples.values()),
+            least=(least, sds[least]), most=(most, sds[most]),
+        )  # fmt: skip
+
+    @property
+    def extremes(self) -> "Extremes":
+        (most, most_seeds, _), (least, least_seeds, _) = (self.sheet.sample(b) for b, _ in (self.most, self.least))
+        return most, least, most_seeds == least_seeds
+
+
+Extremes = tuple[Array, Array, bool]
+"""Two samples, and whether they are of the same seeds."""
+
+
 def spread_takes(groups: int, level: float, what: str, *, against_rest: bool = False) -> str:
     """How many seeds it takes to see a difference in spread that is worth seeing."""
     n = seeds_for_spread(groups, level, against_rest=against_rest)
@@ -114,19 +150,31 @@ def spread_takes(groups: int, level: float, what: str, *, against_rest: bool = F
     return f"{shown} (80 % power at p {p_text(level)})"
 
 
-def spread_without(
-    sheet: Sheet, behaviors: list[str], pair: tuple[str, str], seed: int
-) -> tuple[float | None, float | None]:
-    """Ratio of the two SDs, and p of the most deviant behavior, without a seed."""
-    rest = {behavior: without(sheet, behavior, seed) for behavior in behaviors}
-    most, least = (float(rest[behavior].std(ddof=1)) for behavior in pair)
-    return (least / most if most else None), one_against_rest(list(rest.values())).p
+def spreads_without(sheet: Sheet, behaviors: Sequence[str], pair: tuple[str, str]) -> Robustness | None:
+    """Ratio of the two SDs, and p of the most deviant behavior, without each seed."""
+
+    def measure(seed: int) -> tuple[float | None, float | None]:
+        rest = {behavior: without(sheet, behavior, seed) for behavior in behaviors}
+        most, least = (float(rest[behavior].std(ddof=1)) for behavior in pair)
+        return (least / most if most else None), one_against_rest(list(rest.values())).p
+
+    return leaving_out(sheet.seeds, measure)
 
 
-def one_against_rest(samples: list[Array]) -> Test:
+def one_against_rest(samples: Sequence[Array]) -> Test:
     """Does one sample spread differently from the others together? Smallest p times the number of samples."""
-    if len({len(sample) for sample in samples}) == 1:
-        return each_against_rest(np.column_stack(samples))
+    return one_against_rest_each([samples])[0]
+
+
+def one_against_rest_each(cases: Sequence[Sequence[Array]]) -> list[Test]:
+    """`one_against_rest` of the samples of each case."""
+    even = [place for place, samples in enumerate(cases) if len({len(sample) for sample in samples}) == 1]
+    found = dict(zip(even, each_against_rest_each([np.array(cases[place]).T for place in even]), strict=True))
+    return [found[place] if place in found else _uneven(samples) for place, samples in enumerate(cases)]
+
+
+def _uneven(samples: Sequence[Array]) -> Test:
+    """Of samples of different sizes."""
     centred = [sample - np.median(sample) for sample in samples]
     tests = [
         brown_forsythe([sample, np.concatenate([*centred[:i], *centred[i + 1 :]])]) for i, sample in enumerate(centred)
@@ -143,16 +191,47 @@ def sd_ratio(a: Array, b: Array, level: float, rng: np.random.Generator, *, same
 
     Behaviors of the same runs are paired: their correlation narrows the interval, and seeds are resampled as a whole.
     """
-    if min(len(a), len(b)) < BOOTSTRAP_FROM:
-        return (paired_sd_ratio_interval if same_seeds else sd_ratio_interval)(a, b, level=level)
-    first = rng.integers(0, len(a), size=(DRAWS, len(a)))
-    second = first if same_seeds else rng.integers(0, len(b), size=(DRAWS, len(b)))
-    spreads = [sample[chosen].std(axis=1, ddof=1) for sample, chosen in ((a, first), (b, second))]
-    if not spreads[0].all() or a.std() == 0:
+    return sd_ratios([(a, b, same_seeds)], level, rng)[0]
+
+
+def sd_ratios(pairs: Sequence[Extremes], level: float, rng: np.random.Generator) -> list[Estimate]:
+    """`sd_ratio` of each pair; those of one size share the resampled seeds."""
+    few = [place for place, (a, b, _) in enumerate(pairs) if min(len(a), len(b)) < BOOTSTRAP_FROM]
+    paired = [place for place in few if pairs[place][2]]
+    exact = paired_sd_ratio_intervals([pairs[place][:2] for place in paired], level=level)
+    found = dict(zip(paired, exact, strict=True))
+    for place in few:
+        if place not in found:
+            found[place] = sd_ratio_interval(*pairs[place][:2], level=level)
+    sizes: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
+    for place, (a, b, same_seeds) in enumerate(pairs):
+        if place not in found:
+            sizes[len(a), len(b), same_seeds].append(place)
+    for (n_a, n_b, same_seeds), places in sizes.items():
+        first = resampled(n_a, rng)
+        second = first if same_seeds else resampled(n_b, rng)
+        for place in places:
+            found[place] = _bootstrapped(*pairs[place][:2], (first, second), level)
+    return [found[place] for place in range(len(pairs))]
+
+
+def resampled(n: int, rng: np.random.Generator) -> Array:
+    """How often each of n values is drawn in each of many bootstrap samples."""
+    chosen = rng.integers(0, n, size=(DRAWS, n)) + n * np.arange(DRAWS)[:, None]
+    return np.bincount(chosen.ravel(), minlength=n * DRAWS).reshape(DRAWS, n).astype(np.float64)
+
+
+def _bootstrapped(a: Array, b: Array, counts: tuple[Array, Array], level: float) -> Estimate:
+    """Percentile interval of the ratio of SDs; none where a bootstrap sample of the denominator does not vary."""
+    squares = []
+    for values, drawn in zip((a, b), counts, strict=True):
+        centred = values - values.mean()
+        sums = drawn @ centred
+        squares.append(np.maximum(drawn @ centred**2 - sums**2 / len(values), 0.0) / (len(values) - 1))
+    if squares[0].min() <= 1e-14 * float((a**2).max()):
         return no_estimate("degenerate", "bootstrap of the ratio of SDs", len(a) + len(b), level=level)
-    ratios = spreads[1] / spreads[0]
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(np.sqrt(squares[1] / squares[0]), [(1 - level) / 2, (1 + level) / 2]).tolist()
     return Estimate(
-        value=float(b.std(ddof=1) / a.std(ddof=1)), low=float(low), high=float(high), n=len(a) + len(b),
+        value=float(b.std(ddof=1) / a.std(ddof=1)), low=low, high=high, n=len(a) + len(b),
         method=f"ratio of SDs, percentile bootstrap of seeds ({DRAWS} draws)", level=level,
     )  # fmt: skip
