@@ -9,7 +9,8 @@ from functools import cache
 
 from scipy import special
 
-from analysis.stats.couplings import DRAWS, EXACT_ROWS, MONTE_CARLO_ROWS
+from analysis.stats.batches import DRAWS
+from analysis.stats.couplings import EXACT_ROWS, MONTE_CARLO_ROWS
 from analysis.stats.permutation import DRAWS as TWO_SAMPLE_DRAWS
 from analysis.stats.permutation import MAX_EXACT, two_sample_floor
 from analysis.stats.rates import fisher_exact

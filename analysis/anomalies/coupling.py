@@ -9,13 +9,14 @@ from itertools import pairwise
 import numpy as np
 from scipy import special
 
-from analysis.anomalies.base import Data, Detector, about
+from analysis.anomalies.base import Data, Detector, about, sample_group
 from analysis.design import Declared
 from analysis.findings import Group, Robustness
 from analysis.looks import Look, group, leaving_out
 from analysis.needed import seeds_for_change, seeds_for_rho
 from analysis.panel import Sheet
-from analysis.stats.couplings import coupling_change, coupling_changes, many_spearman_pairs, spearman_pairs
+from analysis.stats.batches import QUICK
+from analysis.stats.couplings import coupling_changes, many_spearman_pairs
 from analysis.stats.results import Array, Estimate, Test, no_estimate
 from analysis.study import StudyOptions
 
@@ -40,19 +41,19 @@ class Coupling(Detector):
         looks = []
         for sheet, tests in zip(sheets, found, strict=True):
             shown = self._samples(sheet)
-            looks += [self._look(sheet, i, j, test, shown, options, rng) for (i, j), test in tests.items()]
+            looks += [self._look(sheet, pair, test, shown, options, rng) for pair, test in tests.items()]
         return looks
 
     def _look(
         self,
         sheet: Sheet,
-        i: int,
-        j: int,
+        pair: tuple[int, int],
         test: Test,
         shown: tuple[Group, ...],
         options: StudyOptions,
         rng: np.random.Generator,
     ) -> Look:
+        i, j = pair
         a, b = sheet.behaviors[i], sheet.behaviors[j]
         word = "not told apart from unrelated"
         if test.statistic is not None:
@@ -68,7 +69,7 @@ class Coupling(Detector):
             groups=(shown[i], shown[j]) if shown else (),
             runs=sheet.runs,
             needed="" if test.floor is not None else "fewer than three seeds have both",
-            leave=lambda: leaving_out(sheet.seeds, lambda seed: rho_without(sheet, (i, j), seed, rng)),
+            leave=partial(rho_without, sheet, pair, rng),
             seeds_for=_rho_could,
         )
 
@@ -77,9 +78,7 @@ class Coupling(Detector):
         """The sample of every behavior; of very many seeds the runs in the evidence must do."""
         if len(sheet.seeds) > MOST_SHOWN:
             return ()
-        return tuple(
-            group(name, seeds, values) for name in sheet.behaviors for values, seeds, _ in [sheet.sample(name)]
-        )
+        return tuple(sample_group(sheet, name, name) for name in sheet.behaviors)
 
 
 class CouplingChange(Detector):
@@ -99,7 +98,7 @@ class CouplingChange(Detector):
         return [look for case, tests in zip(cases, found, strict=True) for look in self._looks(case, tests, rng)]
 
     def _looks(self, case: "_Case", tests: dict[tuple[int, int], Test], rng: np.random.Generator) -> list[Look]:
-        a, b, shared, groups, seeds = case.a, case.b, case.shared, list(case.groups), case.seeds
+        a, b, shared = case.a, case.b, case.shared
         shown = case.samples()
         looks = []
         for (i, j), test in tests.items():
@@ -116,7 +115,7 @@ class CouplingChange(Detector):
                     groups=tuple(side[k] for side in shown for k in (i, j)),
                     runs=(*a.runs, *b.runs),
                     needed="" if test.floor is not None or test.p is not None else "both need four seeds or more",
-                    leave=partial(change_without, groups, seeds, (i, j), rng),
+                    leave=partial(change_without, case, (i, j), rng),
                     seeds_for=_change_could,
                 )
             )
@@ -153,8 +152,9 @@ class _Case:
             return ()
         return tuple(
             tuple(
-                group(f"{name}, {sheet.label}", own.tolist(), values)
+                sample_group(sheet, name, label) if len(own) == len(sheet.seeds) else group(label, own.tolist(), values)
                 for name, values in zip(self.shared, rows.T, strict=True)
+                for label in [f"{name}, {sheet.label}"]
             )
             for sheet, own, rows in zip((self.a, self.b), self.seeds, self.groups, strict=True)
         )
@@ -168,26 +168,21 @@ def _change_could(level: float) -> str:
     return f"{seeds_for_change(level)} seeds in each of the two could"
 
 
-def rho_without(
-    sheet: Sheet, pair: tuple[int, int], seed: int, rng: np.random.Generator
-) -> tuple[float | None, float | None]:
-    """Spearman's rho of a pair of behaviors and its p without a seed."""
-    rest = sheet.values[np.array(sheet.seeds) != seed][:, list(pair)]
-    test = spearman_pairs(rest, rng)[0, 1]
-    return test.statistic, test.p
+def rho_without(sheet: Sheet, pair: tuple[int, int], rng: np.random.Generator) -> Robustness | None:
+    """Spearman's rho of a pair of behaviors, and its p, without each seed."""
+    seeds, values = np.array(sheet.seeds), sheet.values[:, list(pair)]
+    found = many_spearman_pairs([values[seeds != seed] for seed in sheet.seeds], rng)
+    tests = {seed: tests[0, 1] for seed, tests in zip(sheet.seeds, found, strict=True)}
+    return leaving_out(sheet.seeds, lambda seed: (tests[seed].statistic, tests[seed].p))
 
 
-def change_without(
-    groups: list[Array], seeds: list[Array], pair: tuple[int, int], rng: np.random.Generator
-) -> Robustness | None:
+def change_without(case: _Case, pair: tuple[int, int], rng: np.random.Generator) -> Robustness | None:
     """Change of a coupling, and its p, as each seed is left out of both strata."""
-
-    def measure(seed: int) -> tuple[float | None, float | None]:
-        a, b = (values[own != seed][:, list(pair)] for values, own in zip(groups, seeds, strict=True))
-        test = coupling_change(a, b, rng)[0, 1]
-        return test.statistic, test.p
-
-    return leaving_out(sorted({int(seed) for own in seeds for seed in own}), measure)
+    seeds = sorted({int(seed) for own in case.seeds for seed in own})
+    a, b = (values[:, list(pair)] for values in case.groups)
+    rest = [(a[case.seeds[0] != seed], b[case.seeds[1] != seed]) for seed in seeds]
+    tests = {seed: tests[0, 1] for seed, tests in zip(seeds, coupling_changes(rest, rng, stages=QUICK), strict=True)}
+    return leaving_out(seeds, lambda seed: (tests[seed].statistic, tests[seed].p))
 
 
 def neighbours(sheets: list[Sheet]) -> list[tuple[Sheet, Sheet]]:

@@ -11,8 +11,11 @@ from analysis.stats.results import Array
 
 Places = npt.NDArray[np.intp]
 
-STAGES: Final = ((199, 0.1), (1_999, 0.02), (9_999, 0.0))
+Stages = tuple[tuple[int, float], ...]
+STAGES: Final[Stages] = ((199, 0.1), (1_999, 0.02), (9_999, 0.0))
 """Random arrangements after which a test stops, if its p so far exceeds the bound beside them."""
+QUICK: Final[Stages] = ((199, 0.1), (999, 0.0))
+"""As a seed is left out: of twenty computations the largest p is told."""
 DRAWS: Final = STAGES[-1][0]
 _EPS: Final = float(np.finfo(np.float64).eps)
 
@@ -36,7 +39,7 @@ def random_orders(count: int, n: int, rng: np.random.Generator) -> Places:
     return rng.permuted(np.broadcast_to(np.arange(n), (count, n)), axis=1)
 
 
-def staged(tests: int, extreme: Callable[[Places, int], Places]) -> tuple[Places, Places]:
+def staged(tests: int, extreme: Callable[[Places, int], Places], stages: Stages = STAGES) -> tuple[Places, Places]:
     """Monte Carlo in stages: of each test, how many random arrangements were as extreme as the data, out of how many.
 
     `extreme(which, count)` draws `count` arrangements, the same ones for all the tests that it names, and counts for
@@ -46,7 +49,7 @@ def staged(tests: int, extreme: Callable[[Places, int], Places]) -> tuple[Places
     """
     hits, draws = np.zeros(tests, dtype=np.intp), np.zeros(tests, dtype=np.intp)
     going, done = np.arange(tests), 0
-    for goal, bound in STAGES:
+    for goal, bound in stages:
         if not going.size:
             break
         hits[going] += extreme(going, goal - done)

@@ -2,13 +2,15 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache, partial
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
+from analysis.stats.batches import DRAWS, STAGES, Places, Stages, by_shape, random_orders, staged, still
 from analysis.stats.permutation import all_orders, spearman_test
 from analysis.stats.results import Array, Test, average_ranks, is_constant, no_test
 
@@ -16,12 +18,17 @@ EXACT_ROWS = 8
 """Rows up to which all orders are gone through (8! = 40,320)."""
 MONTE_CARLO_ROWS = 30
 """Rows up to which random orders are drawn; beyond, Student's t (Fisher's z for a difference) is as good."""
-DRAWS = 9_999
+Sides = npt.NDArray[np.bool_]
 _METHOD = "permutation test of Spearman's rho"
 
 
 def spearman_pairs(values: Array, rng: np.random.Generator) -> dict[tuple[int, int], Test]:
     """Spearman's rho of every pair of columns, over the rows that have both (NaN: missing)."""
+    return many_spearman_pairs([values], rng)[0]
+
+
+def _alone(values: Array, rng: np.random.Generator) -> dict[tuple[int, int], Test]:
+    """The pairs of a table with gaps, with ties, or with very few or very many rows."""
     if not np.isnan(values).any() and 3 <= len(values) <= MONTE_CARLO_ROWS:
         return _drawn(values, rng)
     return {(i, j): _pair(values[:, [i, j]], rng) for i, j in combinations(range(values.shape[1]), 2)}
@@ -47,7 +54,7 @@ def _drawn(values: Array, rng: np.random.Generator) -> dict[tuple[int, int], Tes
     n, columns = values.shape
     units = _units(values)
     exact = n <= EXACT_ROWS
-    orders = all_orders(n) if exact else rng.permuted(np.broadcast_to(np.arange(n), (DRAWS, n)), axis=1)
+    orders = all_orders(n) if exact else random_orders(DRAWS, n, rng)
     tests = {}
     for j in range(1, columns):
         shuffled = np.abs(units[orders, j] @ units[:, :j])
@@ -71,41 +78,58 @@ def _drawn(values: Array, rng: np.random.Generator) -> dict[tuple[int, int], Tes
 
 
 def many_spearman_pairs(tables: Sequence[Array], rng: np.random.Generator) -> list[dict[tuple[int, int], Test]]:
-    """`spearman_pairs` of many tables: those of one shape, with few rows, no gap and no ties, all at once."""
-    shapes: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    """`spearman_pairs` of many tables: those of one shape, without gaps and ties, at once.
+
+    Without ties the null distribution hangs on the number of rows only, so that they share it.
+    """
+    regular = [k for k, table in enumerate(tables) if _regular(table)]
     found: list[dict[tuple[int, int], Test]] = [{} for _ in tables]
-    for k, table in enumerate(tables):
-        if 3 <= len(table) <= EXACT_ROWS and not np.isnan(table).any():
-            shapes[table.shape].append(k)
-        else:
-            found[k] = spearman_pairs(table, rng)
-    for (n, columns), members in shapes.items():
-        stack = np.stack([tables[k] for k in members])
-        ties = (np.diff(np.sort(stack, axis=1), axis=1) == 0).any(axis=(1, 2))
-        null, orders = _null_of_rho(n)
+    nulls: dict[int, tuple[Array, bool]] = {}
+    for group, stack in by_shape([tables[k] for k in regular]):
+        n, columns = stack.shape[1:]
+        ties = (np.diff(np.sort(stack, axis=1), axis=1) == 0).any(axis=(1, 2)).tolist()
+        if n not in nulls:
+            nulls[n] = (_all_rho(n), True) if n <= EXACT_ROWS else (_random_rho(n, rng), False)
+        null, exact = nulls[n]
         units = (stack.argsort(axis=1).argsort(axis=1) - (n - 1) / 2) / math.sqrt(n * (n * n - 1) / 12)
         rho = np.einsum("tni,tnj->tij", units, units)
-        p = (orders - np.searchsorted(null, np.abs(rho) - 1e-10)) / orders
-        method = f"exact {_METHOD} ({orders} arrangements)"
-        for at, k in enumerate(members):
-            if ties[at]:
-                found[k] = spearman_pairs(tables[k], rng)
-                continue
-            seen, ps = rho[at].tolist(), p[at].tolist()
-            found[k] = {
-                (i, j): Test(statistic=seen[i][j], p=ps[i][j], n=n, method=method, floor=2 / orders)
-                for j in range(1, columns)
-                for i in range(j)
-            }
-    return found
+        hits = len(null) - np.searchsorted(null, np.abs(rho) - 1e-10)
+        if exact:
+            p, errors, floor = hits / len(null), None, 2 / len(null)
+            method = f"exact {_METHOD} ({len(null)} arrangements)"
+        else:
+            p, floor = (1 + hits) / (1 + len(null)), 1 / (1 + len(null))
+            errors = np.sqrt(p * (1 - p) / len(null)).tolist()
+            method = f"Monte Carlo {_METHOD} ({len(null)} random orders)"
+        seen, small = rho.tolist(), p.tolist()
+        for at, place in enumerate(group):
+            if not ties[at]:
+                found[regular[place]] = {
+                    (i, j): Test(
+                        statistic=seen[at][i][j], p=small[at][i][j], n=n, method=method, floor=floor,
+                        p_error=None if errors is None else errors[at][i][j],
+                    )
+                    for j in range(1, columns)
+                    for i in range(j)
+                }  # fmt: skip
+    return [tests or _alone(table, rng) for table, tests in zip(tables, found, strict=True)]
+
+
+def _regular(table: Array) -> bool:
+    return 3 <= len(table) <= MONTE_CARLO_ROWS and table.shape[1] > 1 and not np.isnan(table).any()
 
 
 @cache
-def _null_of_rho(n: int) -> tuple[Array, int]:
-    """|rho| of all orders of n values without ties, sorted, and how many there are."""
+def _all_rho(n: int) -> Array:
+    """|rho| of all orders of n values without ties, sorted."""
     centred = np.arange(n) - (n - 1) / 2
-    null = np.sort(np.abs(centred[all_orders(n)] @ centred) / (n * (n * n - 1) / 12))
-    return null, len(null)
+    return np.sort(np.abs(centred[all_orders(n)] @ centred) / (n * (n * n - 1) / 12))
+
+
+def _random_rho(n: int, rng: np.random.Generator) -> Array:
+    """|rho| of random orders of n values without ties, sorted."""
+    centred = np.arange(n) - (n - 1) / 2
+    return np.sort(np.abs(centred[random_orders(DRAWS, n, rng)] @ centred) / (n * (n * n - 1) / 12))
 
 
 def coupling_change(a: Array, b: Array, rng: np.random.Generator) -> dict[tuple[int, int], Test]:
@@ -118,7 +142,7 @@ def coupling_change(a: Array, b: Array, rng: np.random.Generator) -> dict[tuple[
 
 
 def coupling_changes(
-    groups: Sequence[tuple[Array, Array]], rng: np.random.Generator
+    groups: Sequence[tuple[Array, Array]], rng: np.random.Generator, stages: Stages = STAGES
 ) -> list[dict[tuple[int, int], Test]]:
     """`coupling_change` of many pairs of groups: those of one shape share their splits and are computed together."""
     shapes: dict[tuple[int, int, int], list[int]] = defaultdict(list)
@@ -131,47 +155,111 @@ def coupling_changes(
             found[k] = {(i, j): _fisher_change(a[:, [i, j]], b[:, [i, j]]) for i, j in pairs}
         else:
             shapes[len(a), len(b), a.shape[1]].append(k)
-    for (n_a, n_b, columns), members in shapes.items():
-        first = _splits(n_a + n_b, n_a, rng)
-        step = max(1, _CHUNK // (columns * first.size))
-        for start in range(0, len(members), step):
-            some = [groups[k] for k in members[start : start + step]]
-            for k, tests in zip(members[start : start + step], _changes(some, first), strict=True):
-                found[k] = tests
+    for places in shapes.values():
+        a, b = (np.array([groups[k][side] for k in places]) for side in (0, 1))
+        for k, tests in zip(places, _Changes(a, b).tests(rng, stages), strict=True):
+            found[k] = tests
     return found
 
 
 _CHANGE = "permutation test of the difference of two Spearman correlations"
 _CHUNK = 1 << 21
 """Array elements held at a time (8 MiB of float32)."""
+_WHOLE = 250
+"""Rows up to which float32 holds sums of products of ranks, whole numbers, exactly."""
 
 
-def _changes(groups: Sequence[tuple[Array, Array]], first: np.ndarray) -> list[dict[tuple[int, int], Test]]:
-    """Tests of groups of one shape. `first`: splits x rows, whether a row is on the first side; row 0 as observed."""
-    n_a, n = len(groups[0][0]), first.shape[1]
-    exact = math.comb(n, n_a) <= DRAWS + 1
-    method = f"{'exact' if exact else 'Monte Carlo'} {_CHANGE} ({len(first)} splits)"
-    pooled = np.stack([np.vstack([_scaled(a), _scaled(b)]) for a, b in groups])
-    null = _rank_correlations(pooled, ~first) - _rank_correlations(pooled, first)
-    sizes = np.abs(null)
-    # The observed split is the first one, so that p is never 0.
-    ps = (sizes >= sizes[:, :, :1] - 1e-10).mean(axis=2)
-    floors = (sizes >= sizes.max(axis=2, keepdims=True) - 1e-10).mean(axis=2)
-    found = []
-    for k, (a, b) in enumerate(groups):
-        still = [is_constant(a[:, i]) or is_constant(b[:, i]) for i in range(a.shape[1])]
-        tests = {}
-        for at, (i, j) in enumerate(combinations(range(a.shape[1]), 2)):
-            if still[i] or still[j]:
-                tests[i, j] = no_test("degenerate", _CHANGE, n)
-                continue
-            p = float(ps[at, k])
-            tests[i, j] = Test(
-                statistic=float(null[at, k, 0]), p=p, n=n, method=method, floor=float(floors[at, k]),
-                p_error=None if exact else math.sqrt(p * (1 - p) / len(first)),
-            )  # fmt: skip
-        found.append(tests)
-    return found
+class _Changes:
+    """Differences of Spearman's rho (second side minus first) of all pairs of columns of tables of one shape.
+
+    A *unit* is a column of a table, a test two units of one table. Twice a centred average rank is a whole number
+    (2 less + equal - size), so that sums of products of ranks are exact.
+    """
+
+    def __init__(self, a: Array, b: Array) -> None:
+        """`a` and `b`: tables x rows x columns, the rows of the first and of the second side."""
+        self.n_a, self.n_b = a.shape[1], b.shape[1]
+        self.n, count, self.columns = self.n_a + self.n_b, len(a), a.shape[2]
+        pooled = np.concatenate([_scaled(a), _scaled(b)], axis=1)
+        self.units = pooled.transpose(0, 2, 1).reshape(-1, self.n)
+        self.still = np.logical_or(*(still(side.transpose(0, 2, 1)) for side in (a, b))).reshape(-1)
+        self.pairs = list(combinations(range(self.columns), 2))
+        self.of_test = (np.array(self.pairs) + self.columns * np.arange(count)[:, None, None]).reshape(-1, 2)
+
+    def tests(self, rng: np.random.Generator, stages: Stages) -> list[dict[tuple[int, int], Test]]:
+        """The tests of each table. All splits where there are few, else random ones."""
+        count = len(self.of_test)
+        everything = np.arange(count)
+        if (splits := math.comb(self.n, self.n_a)) <= DRAWS + 1:
+            p, floors, word, draws = np.empty(count), np.empty(count), "exact", np.full(count, splits)
+            for at, null in self._parts(everything, all_splits(self.n, self.n_a)):
+                sizes = np.abs(null)
+                p[at] = (sizes >= sizes[:, :1] - 1e-10).mean(axis=1)
+                floors[at] = (sizes >= sizes.max(axis=1, keepdims=True) - 1e-10).mean(axis=1)
+            errors = [None] * count
+        else:
+            hits, draws = staged(count, partial(self._extreme, rng=rng), stages)
+            p, floors, word = (1 + hits) / (1 + draws), np.full(count, 1 / (1 + stages[-1][0])), "Monte Carlo"
+            errors = np.sqrt(p * (1 - p) / draws).tolist()
+        seen = self._seen(everything)
+        flat = self.still[self.of_test].any(axis=1)
+        methods = {done: f"{word} {_CHANGE} ({done} splits)" for done in set(draws.tolist())}
+        rows = zip(*(column.tolist() for column in (flat, seen, p, floors, draws)), errors, strict=True)
+        found = [
+            no_test("degenerate", _CHANGE, self.n)
+            if constant
+            else Test(statistic=change, p=small, n=self.n, method=methods[done], floor=least, p_error=error)
+            for constant, change, small, least, done, error in rows
+        ]
+        size = len(self.pairs)
+        return [dict(zip(self.pairs, found[start : start + size], strict=True)) for start in range(0, len(found), size)]
+
+    def _seen(self, which: Places) -> Array:
+        """The differences between the two sides as they are."""
+        observed = np.arange(self.n)[None] < self.n_a
+        return np.concatenate([found[:, 0] for _, found in self._parts(which, observed)])
+
+    def _extreme(self, which: Places, count: int, rng: np.random.Generator) -> Places:
+        """How many of `count` random splits are as extreme, for each of some of the tests."""
+        bounds, hits = np.abs(self._seen(which)) - 1e-10, np.empty(len(which), dtype=np.intp)
+        for at, null in self._parts(which, random_orders(count, self.n, rng) < self.n_a):
+            hits[at] = np.count_nonzero(np.abs(null) >= bounds[at, None], axis=1)
+        return hits
+
+    def _parts(self, which: Places, sides: Sides) -> Iterator[tuple[slice, Array]]:
+        """The differences (tests x splits) of some tests at a time, and which of `which` they are."""
+        step = max(1, _CHUNK // (self.n * max(self.n, len(sides))))
+        for start in range(0, len(which), step):
+            at = slice(start, start + step)
+            yield at, self._differences(self.of_test[which[at]], sides)
+
+    def _differences(self, of_test: Places, sides: Sides) -> Array:
+        """`sides`: splits x rows, whether a row is on the first side."""
+        kept, own = np.unique(of_test, return_inverse=True)
+        i, j = own.reshape(of_test.shape).T
+        values, first = self.units[kept], sides.T
+        kind = np.float32 if self.n <= _WHOLE else np.float64
+        order = (np.sign(values[:, :, None] - values[:, None, :]) + 1).astype(kind)  # 2: above, 1: equal
+        mask = first.astype(kind)
+        below = (order.reshape(-1, self.n) @ mask).reshape(len(kept), self.n, -1)
+        ranks = np.where(first, below - self.n_a, order.sum(axis=2, keepdims=True) - below - self.n_b)
+        masked = ranks * mask
+
+        def products(i: Places, j: Places) -> tuple[Array, Array]:
+            first, both = (np.einsum("urs,urs->us", side[i], ranks[j]).astype(np.float64) for side in (masked, ranks))
+            return first, both - first
+
+        def rho(shared: Array, squares: Array | float) -> Array:
+            norms = np.sqrt(squares[i] * squares[j]) if isinstance(squares, np.ndarray) else squares
+            return shared / np.where(norms == 0, np.inf, norms)
+
+        if (np.diff(np.sort(values, axis=1), axis=1) == 0).any():
+            units = np.arange(len(kept))
+            squares: tuple[Array | float, Array | float] = products(units, units)
+        else:
+            squares = self.n_a * (self.n_a**2 - 1) / 3, self.n_b * (self.n_b**2 - 1) / 3
+        before, after = (rho(shared, square) for shared, square in zip(products(i, j), squares, strict=True))
+        return np.asarray(after - before)
 
 
 def _fisher_change(a: Array, b: Array) -> Test:
@@ -185,43 +273,19 @@ def _fisher_change(a: Array, b: Array) -> Test:
     return Test(statistic=second - first, p=float(2 * special.ndtr(-abs(z))), n=n, method=method)
 
 
-def _splits(n: int, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Splits x rows, true on the first side; the first split is the observed one."""
-    if math.comb(n, k) <= DRAWS + 1:
-        first = np.array(list(combinations(range(n), k)))
-    else:
-        first = np.vstack([np.arange(n), rng.permuted(np.broadcast_to(np.arange(n), (DRAWS, n)), axis=1)])[:, :k]
+@lru_cache(maxsize=4)
+def all_splits(n: int, k: int) -> Sides:
+    """Splits x rows: all ways to have k of n rows on the first side (true); the first k come first."""
+    first = np.array(list(combinations(range(n), k)))
     sides = np.zeros((len(first), n), dtype=bool)
     np.put_along_axis(sides, first, values=True, axis=1)
     return sides
 
 
-def _rank_correlations(pooled: Array, side: np.ndarray) -> Array:
-    """Spearman's rho of each pair of columns among the rows of each side: pairs x tables x splits.
-
-    `pooled` is tables x rows x columns. Twice a centred average rank is a whole number (2 less + equal - size),
-    so that float32 holds ranks and their products exactly; 0 where a column is constant on the side.
-    """
-    values = pooled.transpose(2, 1, 0)  # columns x rows x tables
-    apart = values[:, :, None, :] - values[:, None, :, :]
-    order = (np.sign(apart).astype(np.float32) + 1).transpose(0, 1, 3, 2)  # 2: above, 1: equal
-    mask = side.T.astype(np.float32)  # rows x splits
-    ranks = order @ mask - mask.sum(axis=0)
-    ranks *= mask[:, None, :]
-    norms = np.sqrt((ranks * ranks).sum(axis=1, dtype=np.float64))
-    norms[norms == 0] = np.inf
-    return np.stack(
-        [
-            (ranks[i] * ranks[j]).sum(axis=0, dtype=np.float64) / (norms[i] * norms[j])
-            for i, j in combinations(range(len(ranks)), 2)
-        ]
-    )
-
-
-def _scaled(group: Array) -> Array:
-    spread = group.std(axis=0, ddof=1)
-    spread[spread == 0] = 1.0
-    return np.asarray((group - np.median(group, axis=0)) / spread)
+def _scaled(tables: Array) -> Array:
+    """Each column of each table (tables x rows x columns) about its median, by its SD."""
+    spread = tables.std(axis=1, ddof=1, keepdims=True)
+    return np.asarray((tables - np.median(tables, axis=1, keepdims=True)) / np.where(spread == 0, 1.0, spread))
 
 
 def _units(values: Array) -> Array:
