@@ -148,6 +148,11 @@ def row_groups(sheets: Sequence[Sheet], behavior: str, table: SeedTable, labels:
     )
 
 
+def row_samples(ladder: Sequence[Sheet], behavior: str) -> tuple[Group, ...]:
+    """The samples of a dose series as groups of findings."""
+    return tuple(sample_group(sheet, behavior, label) for sheet, label in zip(ladder, dose_labels(ladder), strict=True))
+
+
 def dose_labels(ladder: Sequence[Sheet]) -> list[str]:
     """What groups of a dose series are called."""
     return [f"λ={sheet.dose:g}" for sheet in ladder]

@@ -1,6 +1,7 @@
 """Does an outcome rise or fall with an ordered factor? Jonckheere-Terpstra test."""
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations
@@ -9,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.stats.results import Array, Test, as_sample, is_constant, no_test
+from analysis.stats.batches import still
+from analysis.stats.results import Array, Test, as_sample, no_test
 
+METHOD = "Jonckheere-Terpstra trend test"
 EXACT_LIMIT = 100
 """Values up to which the null distribution is computed exactly (without ties)."""
 
@@ -21,30 +24,58 @@ def jonckheere_terpstra(groups: Sequence[npt.ArrayLike]) -> Test:
     The statistic is the number of pairs from two groups in rising order, ties one half. Exact without
     ties, else a normal approximation with the variance corrected for ties.
     """
-    samples = [as_sample(group) for group in groups]
-    samples = [sample for sample in samples if sample.size]
-    sizes = tuple(sample.size for sample in samples)
+    return jonckheere_terpstra_each([groups])[0]
+
+
+def jonckheere_terpstra_each(cases: Sequence[Sequence[npt.ArrayLike]]) -> list[Test]:
+    """`jonckheere_terpstra` of the groups of each case."""
+    samples = [[sample for group in groups if (sample := as_sample(group)).size] for groups in cases]
+    shapes: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for place, groups in enumerate(samples):
+        shapes[tuple(sample.size for sample in groups)].append(place)
+    found: dict[int, Test] = {}
+    for sizes, places in shapes.items():
+        if len(sizes) < 2 or sum(sizes) < 3:
+            found |= dict.fromkeys(places, no_test("not enough data", METHOD, sum(sizes)))
+            continue
+        pooled = np.array([np.concatenate(samples[place]) for place in places])
+        found |= dict(zip(places, _tests(pooled, sizes), strict=True))
+    return [found[place] for place in range(len(cases))]
+
+
+def _tests(pooled: Array, sizes: tuple[int, ...]) -> list[Test]:
+    """Tests of cases with groups of one set of sizes (cases x values, group after group)."""
     n = sum(sizes)
-    method = "Jonckheere-Terpstra trend test"
-    if len(sizes) < 2 or n < 3:
-        return no_test("not enough data", method, n)
-    pooled = np.concatenate(samples)
-    if is_constant(pooled):
-        return no_test("degenerate", method, n)
-    statistic = sum(_rising_pairs(low, high) for low, high in combinations(samples, 2))
-    if n <= EXACT_LIMIT and np.unique(pooled).size == n:
+    groups = np.split(pooled, np.cumsum(sizes)[:-1], axis=1)
+    seen = np.sum([_rising_pairs(low, high) for low, high in combinations(groups, 2)], axis=0)
+    if n <= EXACT_LIMIT:
         null = _null_distribution(sizes)
-        at = round(statistic)
-        p = min(1.0, 2 * float(min(null[: at + 1].sum(), null[at:].sum())))
-        floor = min(1.0, 2 * float(null[0]))
-        return Test(statistic=statistic, p=p, n=n, method=f"exact {method}", floor=floor)
-    z = (statistic - _mean(sizes)) / math.sqrt(_variance(pooled, sizes))
-    p = float(2 * special.ndtr(-abs(z)))
-    return Test(statistic=statistic, p=p, n=n, method=f"{method}, normal approximation with ties")
+        at = np.rint(seen).astype(np.intp)
+        # The sum of all up to what was seen, and of all from there on.
+        p = np.minimum(1.0, 2 * np.minimum(np.cumsum(null)[at], np.cumsum(null[::-1])[len(null) - 1 - at]))
+        exact, floor = (np.diff(np.sort(pooled, axis=1), axis=1) != 0).all(axis=1), min(1.0, 2 * float(null[0]))
+    else:
+        p, exact, floor = np.ones(len(pooled)), np.zeros(len(pooled), dtype=bool), 1.0
+    found = []
+    rows = zip(*(column.tolist() for column in (still(pooled), exact, seen, p)), strict=True)
+    for place, (constant, distinct, statistic, small) in enumerate(rows):
+        if constant:
+            found.append(no_test("degenerate", METHOD, n))
+        elif distinct:
+            found.append(Test(statistic=statistic, p=small, n=n, method=f"exact {METHOD}", floor=floor))
+        else:
+            z = (statistic - _mean(sizes)) / math.sqrt(_variance(pooled[place], sizes))
+            by_normal = float(2 * special.ndtr(-abs(z)))
+            found.append(
+                Test(statistic=statistic, p=by_normal, n=n, method=f"{METHOD}, normal approximation with ties")
+            )
+    return found
 
 
-def _rising_pairs(low: Array, high: Array) -> float:
-    return float((low[:, None] < high).sum() + 0.5 * (low[:, None] == high).sum())
+def _rising_pairs(low: Array, high: Array) -> Array:
+    """Of each case, the pairs in rising order; ties count one half."""
+    apart = high[:, None, :] - low[:, :, None]
+    return np.asarray((apart > 0).sum(axis=(1, 2)) + 0.5 * (apart == 0).sum(axis=(1, 2)))
 
 
 @lru_cache(maxsize=32)
