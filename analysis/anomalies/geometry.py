@@ -1,20 +1,24 @@
 """Which conditions move the behaviors to the same place?"""
 
 import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from functools import cached_property, partial
+from itertools import combinations, compress
 
 import numpy as np
+import numpy.typing as npt
 
 from analysis.anomalies.base import Data, Detector
 from analysis.design import Declared
+from analysis.findings import Robustness
 from analysis.looks import Look, group, leaving_out
 from analysis.panel import Sheet
-from analysis.stats.permutation import MAX_EXACT, two_sample_floor
-from analysis.stats.results import Array, Test, no_estimate, no_test
+from analysis.stats.clouds import Grouped, centroids_apart, principal, pseudo_fs
+from analysis.stats.results import Array, Test, no_estimate
 from analysis.study import StudyOptions
 
-DRAWS = 9_999
 DRAWS_LEFT_OUT = 999
 """Labellings as a seed is left out: five of them cost half of what the look costs."""
 Pair = tuple[str, str]
@@ -32,25 +36,28 @@ class Geometry(Detector):
     reference = "Anderson 2001 (pseudo-F); Jolliffe 2002 (principal components)"
 
     def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
-        looks = []
-        for design in data.panel.designs:
-            for sheets in design.ablations():
-                look = self._look(sheets, options, rng)
-                looks += [look] if look else []
-        return looks
+        ablations = [sheets for design in data.panel.designs for sheets in design.ablations()]
+        cases = [
+            (sheets[-1], cloud)
+            for sheets in ablations
+            if (cloud := Cloud.of(sheets)) is not None and min(cloud.sizes.values()) > 1
+        ]
+        near = [closest(cloud.distances(standardised=True)) for _, cloud in cases]
+        together = pseudo_fs([cloud.grouped for _, cloud in cases], rng)
+        apart = centroids_apart([cloud.pair(pair) for (_, cloud), pair in zip(cases, near, strict=True)], rng)
+        return [
+            self._look(sheet, cloud, test, beside, rng)
+            for (sheet, cloud), test, beside in zip(cases, together, apart, strict=True)
+        ]
 
-    def _look(self, sheets: list[Sheet], options: StudyOptions, rng: np.random.Generator) -> Look | None:
-        cloud = Cloud.of(sheets)
-        if cloud is None or min(cloud.sizes.values()) < 2:
-            return None
+    def _look(self, sheet: Sheet, cloud: "Cloud", test: Test, beside: Test, rng: np.random.Generator) -> Look:
         raw, scaled = cloud.distances(standardised=False), cloud.distances(standardised=True)
-        near_raw, near = min(raw, key=raw.__getitem__), min(scaled, key=scaled.__getitem__)
+        near_raw, near = closest(raw), closest(scaled)
         share, loadings = principal(cloud.points)
         heavy = cloud.behaviors[int(np.abs(loadings[0]).argmax())]
         share_scaled, axes = principal(cloud.standardised)
         first = cloud.standardised @ axes[0]
         agree = "the same pair" if near == near_raw else f"raw distances say {' and '.join(near_raw)}"
-        sheet = sheets[-1]
         return Look(
             detector=self.name,
             about={"model": sheet.model, "behavior": ", ".join(cloud.behaviors), "metric": sheet.metric,
@@ -61,16 +68,16 @@ class Geometry(Detector):
             f"{100 * share[0]:.0f} % of the raw variance); the test asks whether all conditions are one cloud",
             effect=no_estimate("ok", "standardised distance of the closest centroids", len(cloud.points),
                                value=scaled[near]),
-            test=pseudo_f(cloud.standardised, cloud.labels, rng),
-            more=(pair_test(cloud, near, rng),),
+            test=test,
+            more=(replace(beside, method=f"permutation test of the distance of {' and '.join(near)}"),),
             method=self.method,
             reference=self.reference,
             groups=tuple(
-                group(f"PC1 {name}", range(size), first[np.array(cloud.labels) == name])
-                for name, size in cloud.sizes.items()
+                group(f"PC1 {name}", range(size), first[cloud.codes == code])
+                for code, (name, size) in enumerate(cloud.sizes.items())
             ),
-            runs=tuple(cloud.runs),
-            leave=lambda: leaving_out(cloud.seeds, lambda seed: cloud.without_seed(seed, near, rng)),
+            runs=cloud.runs,
+            leave=partial(cloud.without_seeds, near, rng),
             notes=(
                 "raw distances: " + _listed(raw),
                 "standardised distances: " + _listed(scaled),
@@ -82,11 +89,16 @@ class Geometry(Detector):
         )  # fmt: skip
 
 
+def closest(distances: Mapping[Pair, float]) -> Pair:
+    """The pair of smallest distance."""
+    return min(distances, key=distances.__getitem__)
+
+
 def _listed(distances: dict[Pair, float]) -> str:
     return ", ".join(f"{'~'.join(pair)} {value:.10g}" for pair, value in sorted(distances.items()))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Cloud:
     """Runs as points in the space of the behaviors that all of them have."""
 
@@ -97,100 +109,81 @@ class Cloud:
     seeds: tuple[int, ...]
 
     @classmethod
-    def of(cls, sheets: list[Sheet]) -> "Cloud | None":
+    def of(cls, sheets: Sequence[Sheet]) -> "Cloud | None":
         """None without at least two common behaviors that vary."""
         shared = [b for b in sheets[0].behaviors if all(b in s.behaviors for s in sheets)]
-        shared = [b for b in shared if all(np.isfinite(s.column(b)).any() for s in sheets)]
-        tables = [np.column_stack([s.column(b) for b in shared]) if shared else np.empty((0, 0)) for s in sheets]
-        whole = [~np.isnan(table).any(axis=1) for table in tables]
+        tables = [s.values[:, [s.behaviors.index(b) for b in shared]] for s in sheets]
+        seen = np.logical_and.reduce([np.isfinite(table).any(axis=0) for table in tables]).tolist()
+        shared, tables = list(compress(shared, seen)), [table[:, seen] for table in tables]
+        whole = [np.atleast_1d(~np.isnan(table).any(axis=1)) for table in tables]
         if len(shared) < 2 or not all(keep.any() for keep in whole):
             return None
         points = np.vstack([table[keep] for table, keep in zip(tables, whole, strict=True)])
-        varying: list[bool] = [bool(np.ptp(column) > 0) for column in points.T]
+        varying: list[bool] = (np.ptp(points, axis=0) > 0).tolist()
         if sum(varying) < 2:
             return None
         marks = [
             (s.arm.condition, run, seed)
             for s, keep in zip(sheets, whole, strict=True)
-            for run, seed, kept in zip(s.runs, s.seeds, list(np.atleast_1d(keep)), strict=True)
+            for run, seed, kept in zip(s.runs, s.seeds, keep.tolist(), strict=True)
             if kept
         ]
+        labels, runs, seeds = zip(*marks, strict=True)
         return cls(
-            points=points[:, varying], labels=tuple(c for c, _, _ in marks), runs=tuple(r for _, r, _ in marks),
-            seeds=tuple(s for _, _, s in marks),
-            behaviors=tuple(b for b, keep in zip(shared, varying, strict=True) if keep),
+            points=points[:, varying], labels=labels, runs=runs, seeds=seeds,
+            behaviors=tuple(compress(shared, varying)),
         )  # fmt: skip
 
-    @property
+    @cached_property
     def sizes(self) -> dict[str, int]:
-        return {label: self.labels.count(label) for label in dict.fromkeys(self.labels)}
+        """Points of each condition."""
+        return dict(Counter(self.labels))
 
-    @property
+    @cached_property
+    def codes(self) -> npt.NDArray[np.int64]:
+        """Number of each point's condition, in the order of `sizes`."""
+        numbers = {label: code for code, label in enumerate(self.sizes)}
+        return np.array([numbers[label] for label in self.labels])
+
+    @cached_property
     def standardised(self) -> Array:
         """Each behavior divided by its SD over all runs (n - 1)."""
         return np.asarray((self.points - self.points.mean(axis=0)) / self.points.std(axis=0, ddof=1))
 
+    @property
+    def grouped(self) -> Grouped:
+        """The standardised points by condition."""
+        return Grouped(points=self.standardised, codes=tuple(self.codes.tolist()))
+
+    def pair(self, pair: Pair) -> Grouped:
+        """The standardised points of two conditions."""
+        sides = [self.standardised[self.codes == list(self.sizes).index(name)] for name in pair]
+        return Grouped(points=np.vstack(sides), codes=(0,) * len(sides[0]) + (1,) * len(sides[1]))
+
     def distances(self, *, standardised: bool) -> dict[Pair, float]:
         """Euclidean distances of the centroids, by pair in alphabetical order."""
-        points, labels = self.standardised if standardised else self.points, np.array(self.labels)
-        centroids = {label: points[labels == label].mean(axis=0) for label in sorted(set(self.labels))}
-        return {(a, b): float(np.linalg.norm(centroids[a] - centroids[b])) for a, b in combinations(centroids, 2)}
+        points = self.standardised if standardised else self.points
+        centroids = {name: points[self.codes == code].mean(axis=0) for code, name in enumerate(self.sizes)}
+        return {(a, b): math.dist(centroids[a], centroids[b]) for a, b in combinations(sorted(centroids), 2)}
 
-    def without_seed(self, seed: int, pair: Pair, rng: np.random.Generator) -> tuple[float | None, float | None]:
-        """Standardised distance of a pair, and p of the pseudo-F, without a seed."""
-        keep = np.array(self.seeds) != seed
-        labels = tuple(label for label, kept in zip(self.labels, keep.tolist(), strict=True) if kept)
-        points = self.points[keep]
-        if len(set(labels)) < len(set(self.labels)) or not np.ptp(points, axis=0).all():
-            return None, None
-        rest = replace(self, points=points, labels=labels)
-        return (
-            rest.distances(standardised=True)[pair],
-            pseudo_f(rest.standardised, labels, rng, draws=DRAWS_LEFT_OUT).p,
-        )
+    def without_seeds(self, pair: Pair, rng: np.random.Generator) -> Robustness | None:
+        """Standardised distance of a pair, and p of the pseudo-F, without each seed."""
+        seeds = list(dict.fromkeys(self.seeds))
+        rest = {seed: cloud for seed in seeds if (cloud := self._without(seed)) is not None}
+        tests = pseudo_fs([cloud.grouped for cloud in rest.values()], rng, draws=DRAWS_LEFT_OUT)
+        found = {
+            seed: (cloud.distances(standardised=True)[pair], test.p)
+            for (seed, cloud), test in zip(rest.items(), tests, strict=True)
+        }
+        return leaving_out(seeds, lambda seed: found.get(seed, (None, None)))
 
-
-def principal(points: Array) -> tuple[Array, Array]:
-    """Shares of variance and loadings (one a row) of the principal components."""
-    _, singular, loadings = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
-    power = singular**2
-    return power / power.sum(), loadings
-
-
-def pseudo_f(points: Array, labels: tuple[str, ...], rng: np.random.Generator, *, draws: int = DRAWS) -> Test:
-    """Between over within sums of squared distances to centroids; random labellings and the observed one."""
-    method = f"permutation test of the pseudo-F ({draws} random labellings)"
-    names, codes = np.unique(labels, return_inverse=True)
-    n, k = len(points), len(names)
-    if k < 2 or n <= k:
-        return no_test("not enough data", method, n)
-    centred = points - points.mean(axis=0)
-    orders = np.vstack([np.arange(n), rng.permuted(np.broadcast_to(np.arange(n), (draws, n)), axis=1)])
-    onehot = (codes[orders][:, None, :] == np.arange(k)[:, None]).astype(np.float64)
-    sums = onehot @ centred
-    between = ((sums**2).sum(axis=2) / np.bincount(codes)).sum(axis=1)
-    total = float((centred**2).sum())
-    if total - between[0] <= 1e-12 * total:
-        return no_test("degenerate", method, n)
-    p = float(np.mean(between >= between[0] * (1 - 1e-12)))
-    return Test(
-        statistic=float(between[0] / (k - 1) / ((total - between[0]) / (n - k))), p=p, n=n, method=method,
-        floor=1 / (draws + 1), p_error=math.sqrt(p * (1 - p) / draws),
-    )  # fmt: skip
-
-
-def pair_test(cloud: Cloud, pair: Pair, rng: np.random.Generator) -> Test:
-    """Can the two conditions be told apart? Distance of their centroids under relabelling of their runs."""
-    labels = np.array(cloud.labels)
-    points = np.vstack([cloud.standardised[labels == name] for name in pair])
-    n, k = len(points), int((labels == pair[0]).sum())
-    method = f"permutation test of the distance of {' and '.join(pair)}"
-    if math.comb(n, k) <= MAX_EXACT:
-        chosen = np.array(list(combinations(range(n), k)))
-    else:
-        chosen = np.vstack([np.arange(k), rng.permuted(np.broadcast_to(np.arange(n), (DRAWS, n)), axis=1)[:, :k]])
-    total = points.sum(axis=0)
-    sums = points[chosen].sum(axis=1)
-    null = np.linalg.norm(sums / k - (total - sums) / (n - k), axis=1)
-    p = float(np.mean(null >= null[0] * (1 - 1e-10)))
-    return Test(statistic=float(null[0]), p=p, n=n, method=method, floor=two_sample_floor(k, n - k))
+    def _without(self, seed: int) -> "Cloud | None":
+        """None where a condition is gone then, or a behavior does not vary."""
+        kept = [other != seed for other in self.seeds]
+        points, labels = self.points[kept], tuple(compress(self.labels, kept))
+        if len(set(labels)) < len(self.sizes) or not np.ptp(points, axis=0).all():
+            return None
+        return Cloud(
+            points=points, labels=labels, behaviors=self.behaviors, runs=tuple(compress(self.runs, kept)),
+            seeds=tuple(compress(self.seeds, kept)),
+        )  # fmt: skip
