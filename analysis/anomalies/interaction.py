@@ -4,11 +4,12 @@ from functools import partial
 
 import numpy as np
 
-from analysis.anomalies.base import Data, Detector, about, named, seed_table
+from analysis.anomalies.base import Data, Detector, SeedTable, about, named, row_groups, seed_tables
 from analysis.design import Declared
-from analysis.looks import Look, group, leaving_out, metric_unit
+from analysis.findings import Robustness
+from analysis.looks import Look, leaving_out, metric_unit
 from analysis.panel import Sheet
-from analysis.stats.results import Array, Test, no_estimate
+from analysis.stats.results import Test, no_estimate
 from analysis.stats.twoway import (
     additive,
     largest_of_all,
@@ -45,19 +46,21 @@ class Interaction(Detector):
         permute = MOST_PERMUTED
         for design in data.panel.designs:
             for sheets in design.ablations():
-                tables = {behavior: seed_table(sheets, behavior) for behavior in sheets[0].behaviors}
-                tables = {b: found for b, found in tables.items() if min(found[0].shape) >= 3}
-                joint = [largest_of_all(largest_residual(table), len(tables)) for table, _, _ in tables.values()]
-                if len({tuple(seeds) for _, seeds, _ in tables.values()}) == 1 and permute:
+                tables = {b: table for b, table in seed_tables(sheets).items() if min(table.values.shape) >= 3}
+                largest = [largest_residual(table.values) for table in tables.values()]
+                if len({table.seeds for table in tables.values()}) == 1 and permute:
                     permute -= 1
-                    joint = permuted_columns(np.array([table for table, _, _ in tables.values()]), rng)
-                for (behavior, (table, seeds, runs)), beside in zip(tables.items(), joint, strict=True):
-                    looks.append(self._look(sheets, behavior, table, seeds, tuple(runs), beside))
+                    joint = permuted_columns(np.array([table.values for table in tables.values()]), rng)
+                else:
+                    joint = [largest_of_all(test, len(tables)) for test in largest]
+                looks += [
+                    self._look(sheets, behavior, table, test, beside)
+                    for (behavior, table), test, beside in zip(tables.items(), largest, joint, strict=True)
+                ]
         return looks
 
-    def _look(
-        self, sheets: list[Sheet], behavior: str, table: Array, seeds: list[int], runs: tuple[str, ...], beside: Test
-    ) -> Look:
+    def _look(self, sheets: list[Sheet], behavior: str, found: SeedTable, test: Test, beside: Test) -> Look:
+        table, seeds = found.values, found.seeds
         fit = additive(table)
         row, column = np.unravel_index(np.abs(fit.residuals).argmax(), table.shape)
         # A single shifted cell leaves (1 - 1/r)(1 - 1/c) of its shift in its own residual.
@@ -71,14 +74,14 @@ class Interaction(Detector):
             f"seed {seeds[column]}, departs most from condition plus seed effects, as if shifted by "
             f"{shift:.3g} {unit}".rstrip(),
             effect=no_estimate("ok", "shift of one cell that its residual implies", table.size, value=shift),
-            test=largest_residual(table),
+            test=test,
             more=(tukey_one_df(table), beside),
             method=self.method,
             reference=self.reference,
-            groups=tuple(group(s.arm.condition, seeds, line) for s, line in zip(sheets, table, strict=True)),
-            runs=runs,
+            groups=row_groups(sheets, behavior, found, [sheet.arm.condition for sheet in sheets]),
+            runs=found.runs,
             unit=unit,
-            leave=lambda: leaving_out(seeds, lambda seed: without_seed(table, np.array(seeds) != seed)),
+            leave=partial(without_each_seed, found),
             at_most="suggestive",
             blocks=table,
             unblocked=partial(largest_of_rows, table),
@@ -86,11 +89,15 @@ class Interaction(Detector):
         )
 
 
-def without_seed(table: Array, keep: Array) -> tuple[float | None, float | None]:
-    """The largest implied shift of a cell, and its p, without a seed."""
-    rest = table[:, keep]
-    if min(rest.shape) < 3:
-        return None, None
-    residuals = additive(rest).residuals
-    worst = float(residuals.ravel()[np.abs(residuals).argmax()])
-    return worst / ((1 - 1 / rest.shape[0]) * (1 - 1 / rest.shape[1])), largest_residual(rest).p
+def without_each_seed(found: SeedTable) -> Robustness | None:
+    """The largest implied shift of a cell, and its p, without each seed."""
+
+    def measure(seed: int) -> tuple[float | None, float | None]:
+        rest = np.delete(found.values, found.seeds.index(seed), axis=1)
+        if min(rest.shape) < 3:
+            return None, None
+        residuals = additive(rest).residuals
+        worst = float(residuals.ravel()[np.abs(residuals).argmax()])
+        return worst / ((1 - 1 / rest.shape[0]) * (1 - 1 / rest.shape[1])), largest_residual(rest).p
+
+    return leaving_out(found.seeds, measure)
