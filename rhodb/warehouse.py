@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from rhodb.engine import BUSY_TIMEOUT_MS, Location, is_locked, locate, server_engine, sqlite_engine, translate
 from rhodb.errors import DatabaseBusyError, DatabaseError, InputError
+from rhodb.frames import frame_of
 from rhodb.revision import HEAD
 
 if TYPE_CHECKING:
@@ -190,13 +191,16 @@ class Warehouse:
 
     def query(self, sql: str, **params: Any) -> "pd.DataFrame":
         """The rows of a SELECT as a DataFrame: `wh.query("SELECT * FROM runs WHERE seed = :seed", seed=42)`."""
-        import pandas as pd
-
         with self.read() as connection:
             result = self._execute(connection, sql, params)
             # The driver's plain tuples: SQLAlchemy's rows take pandas twice as long.
-            rows = result.cursor.fetchall() if result.cursor is not None else []
-            return pd.DataFrame.from_records(rows, columns=list(result.keys()))
+            cursor, names = result.cursor, list(result.keys())
+            assert cursor is not None
+            if self.is_sqlite:
+                return frame_of(cursor, names)
+            import pandas as pd
+
+            return pd.DataFrame.from_records(cursor.fetchall(), columns=names)
 
     frame = query
 
