@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.query import Query, literal, read_sql
+from analysis.report.binding import Contents
 from analysis.report.document import Address, SavedQuery
 
 if TYPE_CHECKING:
@@ -106,14 +107,13 @@ class Book:
     def _version(self, text: str) -> str:
         return self._versions.setdefault(text, f"v{len(self._versions) + 1}")
 
-    def addresses(self) -> dict[str, Address]:
-        return {key: address for address, key in self._addresses.items()}
-
-    def queries(self) -> dict[str, SavedQuery]:
-        return dict(self._saved)
-
-    def versions(self) -> dict[str, dict[str, str]]:
-        return {key: _as_versions(json.loads(text)) for text, key in self._versions.items()}
+    def contents(self) -> Contents:
+        """What was collected, by key."""
+        return Contents(
+            addresses={key: address for address, key in self._addresses.items()},
+            queries=dict(self._saved),
+            versions={key: _as_versions(json.loads(text)) for text, key in self._versions.items()},
+        )
 
 
 def equals(column: str, value: Any) -> str:

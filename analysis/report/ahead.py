@@ -1,44 +1,32 @@
-"""The claims take as long as all other sections together and need none of them: a second process checks them."""
+"""Two processes make a report: what one of them needs in no other section is made by the second meanwhile."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import ParamSpec, TypeVar
 
-if TYPE_CHECKING:
-    from rhodb.warehouse import Warehouse
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @contextmanager
-def ahead(wh: "Warehouse", *, wanted: bool) -> Iterator[Mapping[str, Callable[[], Any]]]:
-    """What is computed meanwhile: name -> wait for it and take it.
+def meanwhile(function: Callable[P, T], *given: P.args, **named: P.kwargs) -> Iterator[Callable[[], T]]:
+    """Calls the function in a second process; gives what waits for its result. If the process is killed, it runs here.
 
     The process starts afresh (spawn), so the caller must be a program whose main module can be imported again.
     """
-    if not wanted or wh.location.path is None:
-        yield {}
-        return
     pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
     try:
-        waiting = pool.submit(_claims, str(wh.location.path))
+        waiting = pool.submit(function, *given, **named)
 
-        def claims() -> Any:
+        def result() -> T:
             try:
                 return waiting.result()
-            except BrokenProcessPool:  # it was killed: then here
-                return _claims(str(wh.location.path))
+            except BrokenProcessPool:
+                return function(*given, **named)
 
-        yield {"claims": claims}
+        yield result
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _claims(path: str) -> Any:
-    from analysis.claims import verify
-    from analysis.stored import no_garbage_collection
-    from rhodb.warehouse import Warehouse
-
-    with no_garbage_collection(), Warehouse.open(path, create=False, read_only=True) as wh:
-        return verify(wh)

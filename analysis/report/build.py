@@ -1,14 +1,14 @@
 """Builds a report: every section from the warehouse, in order; one that fails says why and what to run."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from analysis.query import Query, read_sql
 from analysis.report.addresses import Book
-from analysis.report.ahead import ahead
+from analysis.report.ahead import meanwhile
+from analysis.report.binding import Chapter, bound
 from analysis.report.context import Context, ReportOptions
 from analysis.report.document import Report, Scalar, Section
 from analysis.report.sections import SECTIONS
@@ -23,6 +23,8 @@ LAST_USES: Final = {
     "dose-response": ("dose-response",), "variance": ("variance",), "margin": ("effects",), "quality": ("quality",),
 }  # fmt: skip
 """Section -> studies that no section behind it looks at."""
+APART: Final = ("effects", "margin", "ushape", "probe-noise", "quality", "claims")
+"""Sections whose studies no other section needs: half of the work on a large warehouse."""
 
 Progress = Callable[[str, int, int], None]
 """Title of the section that begins, its number from 1, how many there are."""
@@ -43,7 +45,7 @@ def build(
 ) -> Report:
     """The report on a warehouse. `fresh` computes every study anew instead of reading stored results.
 
-    With two `processes` one of them checks the claims meanwhile (see `analysis.report.ahead`).
+    Two `processes` share the work on a report with claims, which take seconds by themselves; the report is the same.
 
     Raises UnknownNameError for a section that is not there, InputError for a condition that no run can have.
     """
@@ -51,46 +53,75 @@ def build(
         if key not in SECTIONS:
             raise UnknownNameError("section", key, tuple(SECTIONS))
     when = created or datetime.now(UTC)
-    book = Book(wh)
-    ctx = Context(wh=wh, options=options, book=book)
+    ctx = Context(wh=wh, options=options, book=Book(wh), fresh=fresh)
     _check_model(ctx)
     _check_where(ctx)
-    wanted = processes > 1 and "claims" in (options.sections or SECTIONS)
+    shared = processes > 1 and "claims" in ctx.sections
 
     def made() -> Report:
-        with no_garbage_collection(), ahead(wh, wanted=wanted) as coming:
-            return _build(replace(ctx, ahead=coming, fresh=fresh), progress, when)
+        with no_garbage_collection():
+            return _shared(ctx, progress, when) if shared else _build(ctx, progress, when)
 
     if options.compare is None and options.since is None:
         return made()
     from analysis.report.compare import earlier, with_changes
 
     with earlier(wh, other=options.compare, since=options.since) as old:
-        before = Book(old)
-        was = _build(Context(wh=old, options=options, book=before, fresh=fresh), progress, when)
+        before = Context(wh=old, options=options, book=Book(old), fresh=fresh)
+        was = _build(before, progress, when)
         what = options.compare or f"this warehouse before {options.since}"
-        return with_changes(was, made(), before=before, now=book, what=what)
+        return with_changes(was, made(), before=before.book, now=ctx.book, what=what)
 
 
-def _build(ctx: Context, progress: Progress, created: datetime) -> Report:
-    options, book = ctx.options, ctx.book
-    keys = options.sections or tuple(SECTIONS)
-    sections = []
-    for number, key in enumerate(keys, 1):
-        progress(SECTIONS[key][1], number, len(keys))
-        sections.append(section(ctx, key))
-        ctx.forget(LAST_USES.get(key, ()))
+def _shared(ctx: Context, progress: Progress, created: datetime) -> Report:
+    """By two processes, where the second can open the warehouse, too."""
+    path = ctx.wh.location.path
+    if path is None:
+        return _build(ctx, progress, created)
+    with meanwhile(_apart, str(path), ctx.options, fresh=ctx.fresh) as apart:
+        return _build(ctx, progress, created, apart=apart)
+
+
+def _apart(path: str, options: ReportOptions, *, fresh: bool) -> Chapter:
+    from rhodb.warehouse import Warehouse
+
+    with no_garbage_collection(), Warehouse.open(path, create=False, read_only=True) as wh:
+        ctx = Context(wh=wh, options=options, book=Book(wh), fresh=fresh)
+        return _chapter(ctx, [key for key in ctx.sections if key in APART], silent)
+
+
+def _build(
+    ctx: Context, progress: Progress, created: datetime, *, apart: Callable[[], Chapter] | None = None
+) -> Report:
+    """The report; with `apart` the sections APART come from there."""
+    if apart is None:
+        chapters = [_chapter(ctx, ctx.sections, progress)]
+    else:
+        own = _chapter(ctx, [key for key in ctx.sections if key not in APART], progress)
+        progress("waiting for the second process", len(own.sections) + 1, len(ctx.sections))
+        chapters = [own, apart()]
+    whole = bound(chapters, ctx.sections)
     return Report(
         title="rhodb report",
         created=created.isoformat(timespec="seconds"),
         rhodb_version=__version__,
         warehouse=_facts(ctx),
-        options=options.to_json(),
-        sections=tuple(sections),
-        addresses=book.addresses(),
-        queries=book.queries(),
-        versions=book.versions(),
+        options=ctx.options.to_json(),
+        sections=whole.sections,
+        addresses=whole.contents.addresses,
+        queries=whole.contents.queries,
+        versions=whole.contents.versions,
     )
+
+
+def _chapter(ctx: Context, keys: Sequence[str], progress: Progress) -> Chapter:
+    """The sections with these keys, in their order."""
+    made = []
+    for number, key in enumerate(keys, 1):
+        progress(SECTIONS[key][1], number, len(ctx.sections))
+        made.append(section(ctx, key))
+        ctx.forget(LAST_USES.get(key, ()))
+    return Chapter(sections=tuple(made), contents=ctx.book.contents())
 
 
 def section(ctx: Context, key: str) -> Section:

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +17,7 @@ from analysis.query import Conditions, Query, read_sql
 from analysis.registry import load_answer_study, load_study
 from analysis.report.addresses import Book
 from analysis.report.document import Cell, Number
+from analysis.report.sections import SECTIONS
 from analysis.stored import answer as stored_answer
 from analysis.study import StudyOptions
 from rhodb.adhoc import ask
@@ -91,11 +92,14 @@ class Context:
     wh: "Warehouse"
     options: ReportOptions
     book: Book
-    ahead: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
-    """What another process computes meanwhile: name -> wait for it."""
     fresh: bool = False
     """Compute every study anew, and believe no stored result."""
     _known: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """Keys of the report's sections, in their order."""
+        return self.options.sections or tuple(SECTIONS)
 
     @cached_property
     def _reading(self) -> "Warehouse":
@@ -118,7 +122,7 @@ class Context:
         """The verdicts on the notes' claims."""
         from analysis.claims import verify
 
-        return self._once("claims", self.ahead.get("claims", lambda: verify(self.wh)))  # type: ignore[no-any-return]
+        return self._once("claims", lambda: verify(self.wh))  # type: ignore[no-any-return]
 
     def query(self, name: str, *, chosen: bool = True, **conditions: Any) -> Query:
         """The SELECT `analysis/sql/NAME.sql` over the runs of the report's model and --where.

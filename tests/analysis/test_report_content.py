@@ -1,6 +1,8 @@
 """What a report holds: every section, every number's address, the same report twice; what verification catches."""
 
 import json
+import os
+import signal
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from analysis.report import markdown
+from analysis.report.ahead import meanwhile
 from analysis.report.build import build
 from analysis.report.context import ReportOptions
 from analysis.report.document import Number, Report, Table, from_json
@@ -90,6 +93,28 @@ def test_the_same_warehouse_gives_the_same_report_but_for_its_date(db: Path):
     with Warehouse.open(db, create=False, read_only=True) as wh:
         later = build(wh, OPTIONS, created=datetime(2027, 5, 5, tzinfo=UTC))
     assert replace(later, created=report_on(db).created) == report_on(db)
+
+
+def test_two_processes_make_the_same_report_as_one(db: Path):
+    options = replace(OPTIONS, sections=("configuration", "ablation", "effects", "margin", "anomalies", "claims"))
+    with Warehouse.open(db, create=False, read_only=True) as wh:
+        one, two = (build(wh, options, created=datetime(2026, 1, 1, tzinfo=UTC), processes=n) for n in (1, 2))
+    assert render(one) == render(two)
+    assert [section.key for section in two.sections] == list(options.sections)
+    assert list(two.addresses) == [f"a{i}" for i in range(1, len(two.addresses) + 1)]
+    read_first = dict.fromkeys(cell.address for _, cell in two.cells() if cell.address)
+    assert list(read_first) == list(two.addresses), "numbered as they are read, and none that leads nowhere"
+
+
+def test_a_second_process_that_is_killed_is_done_without():
+    with meanwhile(killed_but_here, os.getpid()) as result:
+        assert result() == "made here"
+
+
+def killed_but_here(here: int) -> str:
+    if os.getpid() != here:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "made here"
 
 
 def test_a_report_survives_json(db: Path):

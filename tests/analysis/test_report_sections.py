@@ -139,7 +139,7 @@ def test_trend_by_a_setting_is_tested_within_strata(durations: Path):
         assert told["factual"].text.startswith("Supported: ")  # type: ignore[union-attr]
         assert "1: -0.085 (n 4), 2: 0.915 (n 4), 3: 1.91 (n 4)" in told["factual"].text  # type: ignore[union-attr]
         assert told["bias"].text.startswith("Not supported: ")  # type: ignore[union-attr]
-        assert ctx.book.addresses()[told["factual"].address].run_count == 12  # type: ignore[union-attr]
+        assert ctx.book.contents().addresses[told["factual"].address].run_count == 12  # type: ignore[union-attr]
         assert setting_trends(ctx, "refusal_share", "share") == ()
 
 
