@@ -2,8 +2,9 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from analysis.query import Conditions, Query, read_sql
 from analysis.stats.effect_size import hedges_g_each
 from analysis.stats.intervals import welch_leaving_out, welch_tests
 from analysis.stats.permutation import two_sample_tests
+from analysis.stats.results import Array
 from analysis.strata import Cell, Look, Stratum, comparable_pairs, gate, is_missing, labels, records, unsaid
 from analysis.study import Study, StudyOptions
 from analysis.verdicts import caption, judge, unit_of
@@ -43,11 +45,6 @@ class Pairing:
     conflict: str | None
     """Why the design gate refuses the comparison; nothing is then computed."""
     notes: tuple[str, ...]
-
-    @property
-    def sides(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """The values to compare. A refused comparison computes nothing, and so does not count as a look."""
-        return ((), ()) if self.conflict else (self.groups[0].values, self.groups[1].values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,14 +109,22 @@ def query_of(
     runs: Sequence[str] = (),
 ) -> Query:
     """The study's SELECT, narrowed; with `runs` it returns the rows of a single finding."""
+    shape = (model is not None, len(metrics), len(behaviors), len(runs))
+    sql, names = _shape(options.where or "1 = 1", *shape)
+    values = (*([] if model is None else [model]), *metrics, options.split, *behaviors, *runs)
+    return Query(sql=sql, parameters=dict(zip(names, values, strict=True)))
+
+
+@lru_cache(maxsize=1024)
+def _shape(where: str, model: bool, metrics: int, behaviors: int, runs: int) -> tuple[str, tuple[str, ...]]:
+    """The SELECT and the names of its parameters: thousands of findings differ in their values only."""
     conditions = Conditions()
-    conditions.equal("chosen.model", model)
-    conditions.among("score.metric", metrics)
-    conditions.equal("score.split", options.split)
-    conditions.among("score.behavior", behaviors)
-    conditions.among("chosen.run", runs)
-    sql = read_sql("effects", where=options.where or "1 = 1", conditions=conditions)
-    return Query(sql=sql, parameters=conditions.parameters)
+    conditions.equal("chosen.model", "" if model else None)
+    conditions.among("score.metric", [""] * metrics)
+    conditions.equal("score.split", "")
+    conditions.among("score.behavior", [""] * behaviors)
+    conditions.among("chosen.run", [""] * runs)
+    return read_sql("effects", where=where, conditions=conditions), tuple(conditions.parameters)
 
 
 def leave_one_seed_out(pairs: Sequence[tuple[Group, Group]]) -> list[Robustness | None]:
@@ -155,38 +160,29 @@ def _comparisons(
 ) -> list[Comparison]:
     """Every comparable pair of strata for every look that both have: by model, metric, behavior, pair."""
     names = labels(list(strata))
-    order = {behavior: i for i, behavior in enumerate(BEHAVIORS)}
-    planned = [
-        (pair, look)
-        for pair in comparable_pairs(list(strata))
-        for look in strata[pair[0]].keys() & strata[pair[1]].keys()
-        if wanted is None or (look[0], frozenset(stratum.arm.condition for stratum in pair)) in wanted
+    sides = {s: {look: _Side(names[s], cell) for look, cell in cells.items()} for s, cells in strata.items()}
+    planned = []
+    for pair in comparable_pairs(list(strata)):
+        a, b = (sides[stratum] for stratum in pair)
+        conditions = frozenset(stratum.arm.condition for stratum in pair)
+        planned += [
+            _Plan(model=pair[0].model, look=look, a=a[look], b=b[look], notes=_notes(pair))
+            for look in a.keys() & b.keys()
+            if wanted is None or (look[0], conditions) in wanted
+        ]
+    planned.sort(key=_Plan.place)
+    pairings = [_pairing(plan, held) for plan in planned]
+    arrays: dict[int, Array] = {}
+    for group in {id(g): g for pairing in pairings for g in pairing.groups}.values():
+        arrays[id(group)] = np.array(group.values)
+    none = np.empty(0)
+    samples = [
+        (none, none) if pairing.conflict else (arrays[id(pairing.groups[0])], arrays[id(pairing.groups[1])])
+        for pairing in pairings
     ]
-    planned.sort(
-        key=lambda plan: (
-            plan[0][0].model,
-            plan[1][1],
-            order.get(plan[1][0], len(order)),
-            names[plan[0][1]],
-            names[plan[0][0]],
-        )
-    )
-    groups: dict[tuple[int, str], Group] = {}
-
-    def group_of(cell: Cell, name: str, quantity: str) -> Group:
-        """Each cell stands in many pairs."""
-        key = (id(cell), quantity)
-        if key not in groups:
-            groups[key] = _group(cell, name, quantity)
-        return groups[key]
-
-    pairings = [
-        _pairing(pair, look, [(names[s], strata[s][look]) for s in pair], held, group_of) for pair, look in planned
-    ]
-    sides = [pairing.sides for pairing in pairings]
     tested = zip(
-        pairings, welch_tests(sides, level=options.level), hedges_g_each(sides, level=options.level),
-        two_sample_tests(sides, rng), leave_one_seed_out([pairing.groups for pairing in pairings]), strict=True,
+        pairings, welch_tests(samples, level=options.level), hedges_g_each(samples, level=options.level),
+        two_sample_tests(samples, rng), leave_one_seed_out([pairing.groups for pairing in pairings]), strict=True,
     )  # fmt: skip
     return [
         Comparison(
@@ -197,36 +193,65 @@ def _comparisons(
     ]  # fmt: skip
 
 
-def _pairing(
-    pair: tuple[Stratum, Stratum],
-    look: Look,
-    cells: Sequence[tuple[str, Cell]],
-    held: Gate,
-    group_of: Callable[[Cell, str, str], Group],
-) -> Pairing:
-    rows = [row for _, cell in cells for row in cell.rows.values()]
-    conflict = _conflict(cells) or held.refusal(DESIGN, [row["run"] for row in rows], look[:1])
-    quantity = "value" if any(is_missing(row["delta"]) for row in rows) else "delta"
-    a, b = (group_of(cell, name, quantity) for name, cell in cells)
+class _Side:
+    """A cell, and what the many pairs in which it stands ask of it."""
+
+    def __init__(self, name: str, cell: Cell) -> None:
+        rows = cell.rows.values()
+        self.name = name
+        self.conflict = cell.conflict
+        self.runs = tuple(row["run"] for row in rows)
+        self.probes = {row["n"] for row in rows}
+        self.without_delta = any(is_missing(row["delta"]) for row in rows)
+        self.group = cache(lambda quantity: _group(cell, name, quantity))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """Two sides to be compared."""
+
+    model: str
+    look: Look
+    a: _Side
+    b: _Side
+    notes: tuple[str, ...]
+
+    def place(self) -> tuple[str, str, int, str, str]:
+        """What comparisons are sorted by."""
+        behavior, metric, _ = self.look
+        return self.model, metric, _ORDER.get(behavior, len(_ORDER)), self.b.name, self.a.name
+
+
+_ORDER = {behavior: i for i, behavior in enumerate(BEHAVIORS)}
+
+
+def _notes(pair: tuple[Stratum, Stratum]) -> tuple[str, ...]:
     one_sided = pair[0].one_sided(pair[1])
+    return (f"settings that apply to one side only: {', '.join(one_sided)}",) if one_sided else ()
+
+
+def _pairing(plan: _Plan, held: Gate) -> Pairing:
+    a, b, look = plan.a, plan.b, plan.look
+    runs = a.runs + b.runs
+    quantity = "value" if a.without_delta or b.without_delta else "delta"
     return Pairing(
         about={
-            "model": pair[0].model, "behavior": look[0], "metric": look[1], "split": look[2],
-            "quantity": quantity, "a": a.label, "b": b.label,
+            "model": plan.model, "behavior": look[0], "metric": look[1], "split": look[2], "quantity": quantity,
+            "a": a.name, "b": b.name,
         },
-        groups=(a, b),
-        runs=tuple(row["run"] for row in rows),
-        conflict=conflict,
-        notes=(f"settings that apply to one side only: {', '.join(one_sided)}",) if one_sided else (),
+        groups=(a.group(quantity), b.group(quantity)),
+        runs=runs,
+        conflict=_conflict(a, b) or held.refusal(DESIGN, runs, look[:1]),
+        notes=plan.notes,
     )  # fmt: skip
 
 
-def _conflict(cells: Sequence[tuple[str, Cell]]) -> str | None:
+def _conflict(a: _Side, b: _Side) -> str | None:
     """Why the cells must not be compared, if anything is wrong with one or between them."""
-    for name, cell in cells:
-        if cell.conflict:
-            return f"{name}: {cell.conflict}"
-    probes = sorted({row["n"] for _, cell in cells for row in cell.rows.values()})
+    for side in (a, b):
+        if side.conflict:
+            return f"{side.name}: {side.conflict}"
+    probes = sorted(a.probes | b.probes)
     if len(probes) > 1:
         return f"the two sides were scored on different numbers of probes ({', '.join(map(str, probes))})"
     return None

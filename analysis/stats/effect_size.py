@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.stats.results import Array, Estimate, as_sample, is_constant, no_estimate
+from analysis.stats.batches import still
+from analysis.stats.results import Array, Estimate, as_sample, no_estimate
 
 G_METHOD = "Hedges' g (exact gamma correction), noncentral-t interval"
 PIECE = 2000
@@ -35,21 +36,23 @@ def hedges_g(a: npt.ArrayLike, b: npt.ArrayLike, *, level: float = 0.95) -> Esti
 
 def hedges_g_each(pairs: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], *, level: float = 0.95) -> list[Estimate]:
     """`hedges_g` of many pairs: the intervals of pairs of the same sizes are found together."""
+    samples = [(as_sample(a), as_sample(b)) for a, b in pairs]
+    sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for i, (a, b) in enumerate(samples):
+        sizes[a.size, b.size].append(i)
     found: dict[int, Estimate] = {}
-    sizes: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)  # Cohen's d by the pair's place
-    for i, (a, b) in enumerate(pairs):
-        first, second = as_sample(a), as_sample(b)
-        n, df = first.size + second.size, first.size + second.size - 2
-        if min(first.size, second.size) < 1 or df < 2:
-            found[i] = no_estimate("not enough data", G_METHOD, n, level=level)
-        elif is_constant(first) and is_constant(second):
-            found[i] = no_estimate("degenerate", G_METHOD, n, level=level)
-        else:
-            squares = float(((first - first.mean()) ** 2).sum() + ((second - second.mean()) ** 2).sum())
-            sizes[first.size, second.size][i] = float(first.mean() - second.mean()) / math.sqrt(squares / df)
-    for (n_a, n_b), cohen in sizes.items():
-        estimates = _from_cohen(np.array(list(cohen.values())), n_a, n_b, level=level)
-        found |= zip(cohen, estimates, strict=True)
+    for (n_a, n_b), members in sizes.items():
+        n, df = n_a + n_b, n_a + n_b - 2
+        if min(n_a, n_b) < 1 or df < 2:
+            found |= dict.fromkeys(members, no_estimate("not enough data", G_METHOD, n, level=level))
+            continue
+        first, second = (np.stack([samples[i][side] for i in members]) for side in (0, 1))
+        flat = still(first) & still(second)
+        squares = sum((((side.T - side.mean(axis=1)).T) ** 2).sum(axis=1) for side in (first, second))
+        cohen = (first.mean(axis=1) - second.mean(axis=1))[~flat] / np.sqrt(squares[~flat] / df)
+        estimates = iter(_from_cohen(cohen, n_a, n_b, level=level))
+        constant = no_estimate("degenerate", G_METHOD, n, level=level)
+        found |= {i: constant if same else next(estimates) for i, same in zip(members, flat.tolist(), strict=True)}
     return [found[i] for i in range(len(pairs))]
 
 

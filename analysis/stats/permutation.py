@@ -15,6 +15,7 @@ from itertools import combinations, permutations
 import numpy as np
 import numpy.typing as npt
 
+from analysis.stats.batches import still
 from analysis.stats.results import Array, Test, as_sample, average_ranks, is_constant, no_test
 
 MAX_EXACT = 100_000
@@ -68,7 +69,7 @@ def two_sample_tests(pairs: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], rng: 
     found: dict[int, Test] = {}
     for i, (a, b) in enumerate(samples):
         n = a.size + b.size
-        if min(a.size, b.size) < 1 or n < 3 or math.comb(n, a.size) > MAX_EXACT or is_constant(np.concatenate([a, b])):
+        if min(a.size, b.size) < 1 or n < 3 or math.comb(n, a.size) > MAX_EXACT:
             found[i] = two_sample_test(a, b, rng)
         else:
             sizes[a.size, b.size].append(i)
@@ -77,7 +78,8 @@ def two_sample_tests(pairs: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], rng: 
         step = max(1, _CHUNK // splits.size)
         for start in range(0, len(members), step):
             some = members[start : start + step]
-            pooled = np.stack([np.concatenate(samples[i]) for i in some])
+            pooled = np.concatenate([np.stack([samples[i][side] for i in some]) for side in (0, 1)], axis=1)
+            flat = still(pooled)
             differences = pooled[:, :k].mean(axis=1) - pooled[:, k:].mean(axis=1)
             centred = pooled - pooled.mean(axis=1, keepdims=True)
             slack = 1e-10 * np.abs(centred).sum(axis=1)
@@ -88,6 +90,7 @@ def two_sample_tests(pairs: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], rng: 
             method = f"exact permutation test of the difference of means ({len(splits)} arrangements)"
             for i, statistic, share, least in zip(some, differences.tolist(), p.tolist(), floor.tolist(), strict=True):
                 found[i] = Test(statistic=statistic, p=share, n=k + rest, method=method, floor=least)
+            found |= {some[at]: two_sample_test(*samples[some[at]], rng) for at in np.flatnonzero(flat)}
     return [found[i] for i in range(len(samples))]
 
 
