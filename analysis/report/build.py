@@ -23,7 +23,7 @@ LAST_USES: Final = {
     "dose-response": ("dose-response",), "variance": ("variance",), "margin": ("effects",), "quality": ("quality",),
 }  # fmt: skip
 """Section -> studies that no section behind it looks at."""
-APART: Final = ("effects", "margin", "ushape", "probe-noise", "quality", "claims")
+APART: Final = ("effects", "margin", "probe-noise", "quality", "claims")
 """Sections whose studies no other section needs: half of the work on a large warehouse."""
 
 Progress = Callable[[str, int, int], None]
