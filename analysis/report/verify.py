@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.report.build import Progress, build, silent
 from analysis.report.context import ReportOptions
-from analysis.report.document import Chart, Number, Report, Sentence, Table, from_json
+from analysis.report.document import Chart, Number, Report, Sentence, Table, chart_number, from_json
 from analysis.report.markdown import LINK, unescape
 from analysis.report.page_file import read_page
 from rhodb.errors import InputError
@@ -145,6 +145,18 @@ def _stated(report: Report) -> Iterator[tuple[str, _Stated]]:
                     for column, cell in zip(part.columns, row.cells, strict=True):
                         if isinstance(cell, str):
                             yield f"{section.key}/{part.key}/{row.key}/{column.key}", _Label(text=cell)
+            elif isinstance(part, Chart):
+                yield from _drawn(f"{section.key}/{part.key}", part)
+
+
+def _drawn(place: str, chart: Chart) -> Iterator[tuple[str, _Label]]:
+    """What a chart holds beside its numbers: which field stands where, what the axes say, the names of its points."""
+    told = {"kind": chart.kind, "title": chart.title, "encodings": chart.encodings, "titles": chart.titles}
+    yield f"{place}//drawing", _Label(text=json.dumps(told, ensure_ascii=False, sort_keys=True))
+    for i, row in enumerate(chart.rows, 1):
+        for name, value in row.items():
+            if chart_number(value, "") is None:
+                yield f"{place}/{i}/{name}", _Label(text=str(value))
 
 
 def _linked(report: Report, text: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from analysis.report.build import build
 from analysis.report.context import ReportOptions
 from analysis.report.document import Number, Report, Table, from_json
 from analysis.report.page import render
+from analysis.report.page_file import packed_json
 from analysis.report.sections import SECTIONS
 from analysis.report.verify import Saved, Verification, read, verify
 from rhodb.adhoc import ask
@@ -239,6 +240,28 @@ def test_a_label_edited_in_the_data_is_caught(db: Path, tmp_path: Path):
     file.write_text(json.dumps(document))
     (mismatch,) = checked(db, file).mismatches
     assert (mismatch.saved, mismatch.now) == ("sft-only", "rho-guided")
+
+
+@pytest.mark.parametrize(
+    ("edit", "place"),
+    [
+        (lambda chart: chart["rows"][2].update(effect=chart["rows"][2]["effect"] + 1e-6), "ablation/forest/3/effect"),
+        (lambda chart: chart["rows"][2].update(label="better"), "ablation/forest/3/label"),
+        (lambda chart: chart["encodings"].update(low="high", high="low"), "ablation/forest//drawing"),
+        (lambda chart: chart["titles"].update(x="effect (%)"), "ablation/forest//drawing"),
+    ],
+    ids=["point", "label", "fields", "axis"],
+)
+def test_a_chart_edited_in_the_page_is_caught(db: Path, tmp_path: Path, edit: Callable[[Any], None], place: str):
+    report = report_on(db)
+    document = report.to_json()
+    chart = next(p for s in document["sections"] if s["key"] == "ablation" for p in s["parts"] if p["key"] == "forest")
+    edit(chart)
+    file = page(report, tmp_path)
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace(packed_json(report.to_json()), packed_json(document)), encoding="utf-8")
+    assert file.read_text(encoding="utf-8") != text
+    assert [mismatch.place for mismatch in checked(db, file).mismatches] == [place]
 
 
 @pytest.mark.parametrize("kind", ["html", "md"])
