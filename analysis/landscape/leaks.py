@@ -112,7 +112,7 @@ def leak_sentences(landscape: Landscape, near: Sequence[Similar]) -> list[str]:
     left = len(parted(near, _sides(landscape, "cluster_split"), 0.80))
     return [
         f"Under the split by hash {len(met)} of {held} eval probes ({100 * len(met) / held:.0f} %) have a training "
-        f"probe with cosine above 0.80 (most: {most}); `--probe-split cluster` leaves {left} such pairs."
+        f"probe with cosine above 0.80 (most: {most}); --probe-split cluster leaves {left} such pairs."
     ]
 
 

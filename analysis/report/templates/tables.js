@@ -1,6 +1,7 @@
 // Sorting: a button in each header; numbers by their full value, what is not a number goes last.
 for (const head of all(".part thead th")) {
   if (head.closest("table").tBodies[0].rows.length < 2) continue;
+  head.dataset.title = head.textContent; // for paper: buttons are not painted where a header is repeated
   const button = element("button", { type: "button" }, head.textContent);
   head.replaceChildren(button);
 }
