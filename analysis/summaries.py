@@ -66,8 +66,9 @@ class _Summary(Study):
 
 @of_last_frame  # a report asks these studies one after another about the same rows
 def _alignment(frame: "pd.DataFrame") -> Data:
-    """The panel of the alignment runs."""
-    return data_of(frame[frame["kind"] == "alignment"])
+    """The panel of the alignment runs; the anomalies' own where there are no others."""
+    own = frame["kind"] == "alignment"
+    return data_of(frame if own.all() else frame[own])
 
 
 class Ablation(_Summary):

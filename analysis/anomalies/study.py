@@ -14,6 +14,7 @@ from analysis.anomalies.peaks import with_probe_changes
 from analysis.design import Declared, Gate
 from analysis.findings import Result
 from analysis.looks import RULE, Look, interval_text, judged
+from analysis.memo import of_last_frame
 from analysis.panel import panels
 from analysis.query import Conditions, Query, read_sql
 from analysis.stats.agreement import seed_icc
@@ -82,6 +83,7 @@ def family_query(options: StudyOptions) -> Query:
     return Query(sql=sql, parameters=conditions.parameters | metrics)
 
 
+@of_last_frame
 def data_of(frame: "pd.DataFrame") -> Data:
     """The panel of alignment runs, and the other families' rows, of what the gate admits."""
     frame, messages = admit(frame)
