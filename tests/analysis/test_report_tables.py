@@ -46,6 +46,19 @@ def test_comparisons_are_named_by_what_differs():
     ]  # fmt: skip
 
 
+def test_names_of_an_axis_tell_models_and_experiments_apart():
+    assert findings._axis_names([("lab/a", "γ=0.1"), ("lab/a", "γ=0")]) == ["γ=0.1", "γ=0"]
+    assert findings._axis_names([("lab/a", "γ=0.1"), ("lab/b", "γ=0.1")]) == ["γ=0.1 · a", "γ=0.1 · b"]
+    assert findings._axis_names([("x/a", "γ=0"), ("y/a", "γ=0")]) == ["γ=0 · x/a", "γ=0 · y/a"]
+    long = ["(sweep_of_the_seven_billion_seeds_1)", "(sweep_of_the_seven_billion_seeds_2)"]
+    assert findings._axis_names([("a", name) for name in long]) == [
+        "(sweep_of_the…on_seeds_1)",
+        "(sweep_of_the…on_seeds_2)",
+    ]
+    alike = ["sweep_of_the_seven_billion_x_seeds", "sweep_of_the_seven_billion_y_seeds"]
+    assert findings._axis_names([("a", name) for name in alike]) == alike
+
+
 def test_conclusions_are_said_once_for_all_they_hold_for():
     told = folded(["bias: falls.", "toxicity: rises.", "bench: falls.", "toxicity: 4 SDs: few.", "All in all, little."])
     assert told == ["bias, bench: falls.", "toxicity: rises; 4 SDs: few.", "All in all, little."]

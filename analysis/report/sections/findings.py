@@ -30,6 +30,7 @@ MOST_NOTES = 5
 """Remarks below it."""
 CLEAR = ("supported", "artefact", "degenerate", "suggestive", "not supported", "not enough data")
 
+_LONG_WORD = re.compile(r"[^\s()]{25,}")
 _CLEARNESS = {verdict: place for place, verdict in enumerate(CLEAR)}
 
 Keep = Callable[[Finding], bool]
@@ -221,13 +222,16 @@ def forest(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str,
     shown, left = _clearest_rows(known)
     if not shown:
         return None
-    labels = _differences([(f.about["a"], f.about["b"]) for f in shown]) if "a" in shown[0].about else []
+    plain = [f.about.get("stratum", "") for f in shown]
+    if "a" in shown[0].about:
+        plain = _differences([(f.about["a"], f.about["b"]) for f in shown])
+    labels = _axis_names([(f.about.get("model", ""), name) for f, name in zip(shown, plain, strict=True)])
     rows: list[dict[str, Scalar]] = []
-    for i, f in enumerate(shown):
+    for label, f in zip(labels, shown, strict=True):
         about = f.about
         rows.append(
             {
-                "label": labels[i] if labels else about.get("stratum", ""),
+                "label": label,
                 "behavior": about.get("behavior", ""), "model": about.get("model", ""),
                 "metric": about.get("metric", ""), "split": about.get("split", ""), "verdict": f.verdict,
                 "effect": f.effect.value, "low": f.effect.low, "high": f.effect.high, "p_adjusted": f.p_adjusted,
@@ -279,9 +283,22 @@ def _differences(pairs: Sequence[tuple[str, str]]) -> list[str]:
     labels = []
     for a, b in words:
         own_a, own_b = ([w for w in one if w not in other] or ["without"] for one, other in ((a, b), (b, a)))
-        both = [word for word in a if word in b and word not in everywhere]
+        both = [word.strip("()") for word in a if word in b and word not in everywhere]
         labels.append(f"{' '.join(own_a)} − {' '.join(own_b)}" + (f" ({' '.join(both)})" if both else ""))
     return labels
+
+
+def _axis_names(names: Sequence[tuple[str, str]]) -> list[str]:
+    """(model, name) as names for an axis or a panel, in which every pair has its own.
+
+    The model stands behind where there are several; long words are cut in the middle while that tells names apart.
+    """
+    several = len({model for model, _ in names}) > 1
+    whole = [f"{name} · {model.rpartition('/')[2]}" if several else name for model, name in names]
+    if len(set(whole)) < len(set(names)):  # models of one name from two places
+        whole = [f"{name} · {model}" for model, name in names]
+    cut = [_LONG_WORD.sub(lambda word: f"{word[0][:12]}…{word[0][-10:]}", name) for name in whole]
+    return cut if len(set(cut)) == len(set(whole)) else whole
 
 
 def _series(stratum: str) -> str:
@@ -318,6 +335,8 @@ def doses(ctx: Context, result: Result, kept: Sequence[Finding], *, title: str, 
         more += f"rhodb analyze {result.study} --csv."
     unit = f" ({kept[0].unit})" if kept[0].unit else ""
     several = len({(row["model"], row["stratum"]) for row in rows}) > 1
+    panels = _axis_names([(str(row["model"]), str(row["stratum"])) for row in rows])
+    rows = [{**row, "stratum": panel} for row, panel in zip(rows, panels, strict=True)]
     measure = ("Δ " if kept[0].about["quantity"] == "delta" else "") + kept[0].about["metric"]
     encodings = {"x": "rho_weight", "y": "sd" if spread else "mean", "colour": "behavior"}
     encodings |= {} if spread else {"low": "low", "high": "high"}
