@@ -55,7 +55,7 @@ def test_names_of_an_axis_tell_models_and_experiments_apart():
         "(sweep_of_the…on_seeds_1)",
         "(sweep_of_the…on_seeds_2)",
     ]
-    alike = ["sweep_of_the_seven_billion_x_seeds", "sweep_of_the_seven_billion_y_seeds"]
+    alike = ["sweep_of_the_x_seven_billion_seeds", "sweep_of_the_y_seven_billion_seeds"]
     assert findings._axis_names([("a", name) for name in alike]) == alike
 
 
