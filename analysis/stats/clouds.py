@@ -49,15 +49,19 @@ def pseudo_fs(clouds: Sequence[Grouped], rng: np.random.Generator, *, draws: int
         orders = np.vstack([np.arange(n), random_orders(draws, n, rng)])
         # Sums of a group's points by the square root of its size: their squares add up to the sum between groups.
         members = (codes[orders][:, None, :] == np.arange(k)[:, None]) / np.sqrt(np.bincount(codes))[:, None]
-        between = np.concatenate([(sums**2).sum(axis=(1, 2)) for sums in _sums(members, centred)])
-        total = (centred**2).sum(axis=(1, 2))
-        p = (between >= between[0] * (1 - 1e-12)).mean(axis=0)
-        for place, seen, all_of_it, small in zip(places, between[0].tolist(), total.tolist(), p.tolist(), strict=True):
-            if (within := all_of_it - seen) <= 1e-12 * all_of_it:
+        seen, hits = np.empty(0), np.zeros(len(places))
+        for sums in _sums(members, centred):
+            between = (sums**2).sum(axis=(1, 2))
+            seen = seen if seen.size else between[0]  # the first labelling is the observed one
+            hits += np.count_nonzero(between >= seen * (1 - 1e-12), axis=0)
+        total, p = (centred**2).sum(axis=(1, 2)), hits / (draws + 1)
+        rows = zip(places, *(column.tolist() for column in (seen, total, p)), strict=True)
+        for place, apart, all_of_it, small in rows:
+            if (within := all_of_it - apart) <= 1e-12 * all_of_it:
                 found[place] = no_test("degenerate", method, n)
                 continue
             found[place] = Test(
-                statistic=seen / (k - 1) / (within / (n - k)), p=small, n=n, method=method, floor=1 / (draws + 1),
+                statistic=apart / (k - 1) / (within / (n - k)), p=small, n=n, method=method, floor=1 / (draws + 1),
                 p_error=math.sqrt(small * (1 - small) / draws),
             )  # fmt: skip
     return [found[place] for place in range(len(clouds))]
