@@ -4,7 +4,7 @@ A closed set of frozen dataclasses that turn into JSON without NaN; drawing and 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import orjson
@@ -18,7 +18,7 @@ __all__ = ["Estimate", "Evidence", "Finding", "Group", "Result", "Robustness", "
 Verdict = Literal["supported", "suggestive", "not supported", "artefact", "degenerate", "not enough data"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
     """The values of one stratum: one per seed, in the order of `seeds`."""
 
@@ -34,7 +34,7 @@ class Group:
         return len(self.values)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Robustness:
     """The effect and its p as each seed in turn is left out of every group."""
 
@@ -44,7 +44,7 @@ class Robustness:
     seed_of_largest_p: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
     """Where the numbers come from and how they were made."""
 
@@ -55,7 +55,7 @@ class Evidence:
     reference: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """One look at the data. The first of `tests` is the one whose p is adjusted for the number of looks."""
 
@@ -106,30 +106,35 @@ class Result:
     def json_pieces(self) -> Iterator[str]:
         """The same as one compact document, finding by finding: of very many there is never a whole copy."""
 
-        def entry(value: Any) -> dict[str, Any]:
-            if isinstance(value, Finding):
-                return {**vars(value), "n": value.effect.n, "p": value.p, "p_adjusted": value.p_adjusted}
-            if isinstance(value, Group):
-                return {**vars(value), "n": value.n}
-            if isinstance(value, Evidence) and value.query is self.query:
-                return {**vars(value), "query": None}  # the query of the whole result
-            assert is_dataclass(value), f"{type(value).__name__} has no place in a result"
-            return vars(value)
-
         def encode(value: Any) -> str:
-            # orjson asks for the fields of each dataclass: much faster than plain dicts made first. NaN becomes null.
-            return orjson.dumps(value, default=entry, option=_ENCODING).decode()
+            return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()  # NaN becomes null
 
         rest = {key: value for key, value in vars(self).items() if key != "findings"}
         yield encode(rest)[:-1] + ', "findings": ['
         for start in range(0, len(self.findings), _PIECE):
-            yield (", " if start else "") + encode(self.findings[start : start + _PIECE])[1:-1]
+            piece = [_plain(finding, self.query) for finding in self.findings[start : start + _PIECE]]
+            yield (", " if start else "") + encode(piece)[1:-1]
         yield "]}"
 
 
-_ENCODING = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_NON_STR_KEYS
 _PIECE = 1_000
 """Findings encoded at a time."""
+
+
+def _plain(finding: Finding, query: Query) -> dict[str, Any]:
+    """A finding's fields with n and p beside them; the query of the whole result is not repeated."""
+    evidence = finding.evidence
+    own = {"query": None} if evidence.query is query else {}
+    return {
+        **_fields(finding),
+        "groups": [{**_fields(group), "n": group.n} for group in finding.groups],
+        "evidence": {**_fields(evidence), **own},
+        "n": finding.effect.n, "p": finding.p, "p_adjusted": finding.p_adjusted,
+    }  # fmt: skip
+
+
+def _fields(value: Finding | Group | Evidence) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def correct(tests: list[Test], correction: Correction) -> list[Test]:

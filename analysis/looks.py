@@ -1,8 +1,10 @@
 """From a detector's look at the data to a finding: correction over all looks of the call, verdict, sentence."""
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -23,7 +25,7 @@ RULE = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Look:
     """One question put to the data, before the tests of the call are corrected together."""
 
@@ -74,25 +76,29 @@ def group(label: str, seeds: Sequence[int], values: Array) -> Group:
     return Group(label=label, seeds=tuple(int(seed) for seed in seeds), values=plain, mean=mean, sd=sd)
 
 
-def judged(looks: Sequence[Look], options: StudyOptions, query: Query) -> tuple[tuple[Finding, ...], int]:
-    """Findings in the order of the looks, and over how many tests p was adjusted."""
+def judged(looks: list[Look], options: StudyOptions, query: Query) -> tuple[tuple[Finding, ...], int]:
+    """Findings in the order of the looks, and over how many tests p was adjusted.
+
+    Takes the looks over: the list is empty afterwards, so that of very many there are never both looks and findings.
+    """
     countable = [_silent(look.test) if look.fixed and not look.counted else look.test for look in looks]
-    tests = adjusted(countable, options)
+    reach = reachable(countable, options)
+    tests = adjusted(countable, options, reach)
     count = Count(
         looks=sum(test.p is not None for test in tests),
-        reachable=sum(reachable(countable, options)),
+        reachable=sum(reach),
         correction=options.correction,
         alpha=options.alpha,
     )
     verdicts = [verdict_of(look, test, options.alpha) for look, test in zip(looks, tests, strict=True)]
     headlines = _headlines(verdicts, tests)
-    findings = tuple(
-        _finding(
-            number, look, test, verdict, look.leave() if look.leave and number - 1 in headlines else None, count, query
-        )
-        for number, (look, test, verdict) in enumerate(zip(looks, tests, verdicts, strict=True), 1)
-    )
-    return findings, count.looks
+    findings = []
+    looks.reverse()
+    for number, (test, verdict) in enumerate(zip(tests, verdicts, strict=True), 1):
+        look = looks.pop()
+        robust = look.leave() if look.leave and number - 1 in headlines else None
+        findings.append(_finding(number, look, test, verdict, robust, count, query))
+    return tuple(findings), count.looks
 
 
 def _headlines(verdicts: Sequence[Verdict], tests: Sequence[Test]) -> set[int]:
@@ -137,9 +143,8 @@ def reachable(tests: Sequence[Test], options: StudyOptions) -> list[bool]:
     return [there and (test.floor or 0.0) <= options.alpha / k for there, test in zip(known, tests, strict=True)]
 
 
-def adjusted(tests: Sequence[Test], options: StudyOptions) -> list[Test]:
-    """The tests with `p_adjusted`; those that cannot reach alpha after the correction get 1."""
-    reach = reachable(tests, options)
+def adjusted(tests: Sequence[Test], options: StudyOptions, reach: Sequence[bool]) -> list[Test]:
+    """The tests with `p_adjusted`; those that cannot `reach` alpha after the correction get 1."""
     counted = iter(correct([test for test, keep in zip(tests, reach, strict=True) if keep], options.correction))
     return [
         next(counted) if keep else (test if test.p is None else replace(test, p_adjusted=1.0))
@@ -182,14 +187,19 @@ def _finding(
         unit=look.unit,
         groups=look.groups,
         effect=look.effect,
-        standardised=no_estimate("not enough data", "not standardised", look.effect.n),
+        standardised=_not_standardised(look.effect.n),
         tests=(test, *look.more),
         robustness=robust,
         verdict=verdict,
         sentence=_sentence(look, test, verdict, robust, count),
         notes=look.notes,
-        evidence=Evidence(query=query, runs=look.runs, method=look.method, reference=look.reference),
+        evidence=Evidence(query=query, runs=look.runs, method=sys.intern(look.method), reference=look.reference),
     )
+
+
+@lru_cache(maxsize=1024)
+def _not_standardised(n: int) -> Estimate:
+    return no_estimate("not enough data", "not standardised", n)
 
 
 def leaving_out(seeds: Iterable[int], measure: Callable[[int], tuple[float | None, float | None]]) -> Robustness | None:

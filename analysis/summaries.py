@@ -57,7 +57,7 @@ class _Summary(Study):
             looks=count,
             messages=(*dict.fromkeys([*data.panel.messages, *refused]), *empty),
             query=query,
-            caption=caption(options, count, len({look.detector for look in looks})),
+            caption=caption(options, count, len({finding.about["detector"] for finding in findings})),
         )
 
     def looks(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:

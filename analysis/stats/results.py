@@ -17,7 +17,7 @@ Array = npt.NDArray[np.float64]
 Status = Literal["ok", "degenerate", "not enough data"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
     """A number with its interval. `low` and `high` are None where the data give no interval."""
 
@@ -32,7 +32,7 @@ class Estimate:
     status: Status = "ok"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Test:
     """A two-sided test unless the method says otherwise. `p` is None unless the status is "ok"."""
 
@@ -51,7 +51,7 @@ class Test:
     status: Status = "ok"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RatioSet:
     """The values of a ratio that the data do not reject: not always an interval.
 
