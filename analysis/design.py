@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 from analysis.strata import ARM_KEYS, SEED_KEYS, Arm, is_missing, settings_of
 
@@ -102,7 +102,7 @@ class Looked(Protocol):
 L = TypeVar("L", bound=Looked)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Axes:
     """Where one run stands. None: the axis does not apply."""
 
@@ -166,35 +166,44 @@ def _axes_of(frame: "pd.DataFrame") -> dict[str, _Axes]:
     columns = ["run", "model", "model_fingerprint", "seed", "config", *there]
     optional = [name for name in ("origin", "notes") if name in frame.columns]
     heads = frame.drop_duplicates("run")
-    settings: dict[str, tuple[tuple[str, str], ...]] = {}
-    own = ARM_KEYS | SEED_KEYS
-    skips = {True: own, False: own | frozenset().union(*AXIS_KEYS.values())}
+    shared = [name for name in [*columns, *optional] if name not in ("run", "seed")]
     probes = _probe_counts(frame)
+    known: dict[tuple[object, ...], tuple[Mapping[Axis, Hashable], tuple[tuple[str, str], ...]]] = {}
     made = {}
-    for row in zip(*(heads[name].tolist() for name in [*columns, *optional]), strict=True):
-        head = dict(zip([*columns, *optional], row, strict=True))
-        if head["config"] not in settings:
-            skip = skips[isinstance(head.get("condition"), str)]
-            settings[head["config"]] = settings_of(json.loads(head["config"]), skip=skip)
-        places: dict[Axis, Hashable] = {
-            axis: None if not isinstance(head[axis], str) and is_missing(head[axis]) else head[axis] for axis in there
-        }
-        places["model"] = (head["model"], head["model_fingerprint"])
-        places["seed_meaning"] = seed_meaning(head.get("origin"), head.get("notes"))
-        if isinstance(places.get("condition"), str):
-            places |= _arm_places(head)
-        made[head["run"]] = _Axes(
-            places=places, settings=settings[head["config"]], seed=int(head["seed"]), probes=probes.get(head["run"], ())
-        )
+    rows = zip(*(_plain_column(heads, name) for name in shared), strict=True)
+    for run, seed, row in zip(heads["run"].tolist(), heads["seed"].tolist(), rows, strict=True):
+        if row not in known:  # the runs of a stratum stand in one place
+            known[row] = _place(dict(zip(shared, row, strict=True)), there)
+        places, settings = known[row]
+        made[run] = _Axes(places=places, settings=settings, seed=int(seed), probes=probes.get(run, ()))
     return made
+
+
+def _plain_column(frame: "pd.DataFrame", name: str) -> list[Any]:
+    """The values of a column; None where one is missing (no NaN equals another)."""
+    return [None if not isinstance(value, str) and is_missing(value) else value for value in frame[name].tolist()]
+
+
+def _place(
+    head: Mapping[str, Any], there: Sequence[Axis]
+) -> tuple[Mapping[Axis, Hashable], tuple[tuple[str, str], ...]]:
+    """Where a run with these columns stands on each axis, and its settings."""
+    own = ARM_KEYS | SEED_KEYS
+    skip = own if isinstance(head.get("condition"), str) else own | frozenset().union(*AXIS_KEYS.values())
+    places: dict[Axis, Hashable] = {axis: head[axis] for axis in there}
+    places["model"] = (head["model"], head["model_fingerprint"])
+    places["seed_meaning"] = seed_meaning(head.get("origin"), head.get("notes"))
+    if isinstance(places.get("condition"), str):
+        places |= _arm_places(head)
+    return places, settings_of(json.loads(head["config"]), skip=skip)
 
 
 def _arm_places(head: Mapping[str, object]) -> dict[Axis, Hashable]:
     weight, margin = (head.get(key) for key in ("rho_weight", "margin"))
     arm = Arm.of(
         str(head["condition"]),
-        0.0 if not isinstance(weight, float | int) or is_missing(weight) else float(weight),
-        None if not isinstance(margin, float | int) or is_missing(margin) else float(margin),
+        float(weight) if isinstance(weight, float | int) else 0.0,
+        float(margin) if isinstance(margin, float | int) else None,
     )
     # With a hinge, a margin that nobody recorded is a place of its own.
     unknown = bool(arm.rho_weight) and arm.margin is None

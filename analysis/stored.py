@@ -6,7 +6,7 @@ Studies of findings, of quantities and of the landscape differ in what they load
 
 import gc
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -69,12 +69,14 @@ def parameters(options: "Options") -> str:
 
 def answer(wh: "Warehouse", study: "Study", options: "StudyOptions") -> Answered[Result]:
     """The stored result for the rows as they are now, if this version computed it; else a new one (not yet stored)."""
-    frame = study.load(wh, options)
+    held = [study.load(wh, options)]
+    mark = fingerprint(held)
 
     def compute() -> Result:
-        return study.compute(frame, options, np.random.default_rng(options.seed))
+        # Handed over, so that a study of very many rows can let go of them.
+        return study.compute(held.pop(), options, np.random.default_rng(options.seed))
 
-    return _answered(wh, study.name, options, [frame], compute, documents.result_of)
+    return _answered(wh, study.name, options, mark, compute, documents.result_of)
 
 
 def answer_quantities(
@@ -90,7 +92,7 @@ def answer_quantities(
     def read(document: Mapping[str, Any]) -> Answer:
         return documents.answer_of(document, study.narrowed(inputs, options))
 
-    return _answered(wh, study.name, options, [frame, *beside], compute, read, anew=drawing)
+    return _answered(wh, study.name, options, fingerprint([frame, *beside]), compute, read, anew=drawing)
 
 
 def answer_tables(
@@ -99,8 +101,8 @@ def answer_tables(
     """The same for a study of the landscape."""
     loaded = study.load(wh, options)
     return _answered(
-        wh, study.name, options, loaded.inputs(), lambda: study.compute(loaded, options), documents.tables_of,
-        anew=drawing,
+        wh, study.name, options, fingerprint(loaded.inputs()), lambda: study.compute(loaded, options),
+        documents.tables_of, anew=drawing,
     )  # fmt: skip
 
 
@@ -108,13 +110,12 @@ def _answered(
     wh: "Warehouse",
     study: str,
     options: "Options",
-    parts: "Sequence[pd.DataFrame | npt.NDArray[Any]]",
+    mark: str,
     compute: Callable[[], R],
     read: Callable[[Mapping[str, Any]], R],
     *,
     anew: bool = False,
 ) -> Answered[R]:
-    mark = fingerprint(parts)
     rows = wh.rows(
         "SELECT result FROM analysis_results WHERE study = :study AND parameters = :parameters "
         "AND input_fingerprint = :mark AND version = :version",
