@@ -5,6 +5,7 @@ A closed set of frozen dataclasses that turn into JSON without NaN; drawing and 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, Literal
 
 import orjson
@@ -112,7 +113,8 @@ class Result:
         rest = {key: value for key, value in vars(self).items() if key != "findings"}
         yield encode(rest)[:-1] + ', "findings": ['
         for start in range(0, len(self.findings), _PIECE):
-            piece = [_plain(finding, self.query) for finding in self.findings[start : start + _PIECE]]
+            groups: dict[int, dict[str, Any]] = {}  # a sample stands in several findings
+            piece = [_plain(finding, self.query, groups) for finding in self.findings[start : start + _PIECE]]
             yield (", " if start else "") + encode(piece)[1:-1]
         yield "]}"
 
@@ -121,20 +123,26 @@ _PIECE = 1_000
 """Findings encoded at a time."""
 
 
-def _plain(finding: Finding, query: Query) -> dict[str, Any]:
+def _plain(finding: Finding, query: Query, groups: dict[int, dict[str, Any]]) -> dict[str, Any]:
     """A finding's fields with n and p beside them; the query of the whole result is not repeated."""
-    evidence = finding.evidence
-    own = {"query": None} if evidence.query is query else {}
-    return {
-        **_fields(finding),
-        "groups": [{**_fields(group), "n": group.n} for group in finding.groups],
-        "evidence": {**_fields(evidence), **own},
-        "n": finding.effect.n, "p": finding.p, "p_adjusted": finding.p_adjusted,
-    }  # fmt: skip
+    for group in finding.groups:
+        if id(group) not in groups:
+            groups[id(group)] = {**_fields(group), "n": group.n}
+    plain = _fields(finding)
+    plain["groups"] = [groups[id(group)] for group in finding.groups]
+    plain["evidence"] = _fields(finding.evidence)
+    if finding.evidence.query is query:
+        plain["evidence"]["query"] = None
+    return plain | {"n": finding.effect.n, "p": finding.p, "p_adjusted": finding.p_adjusted}
+
+
+_values = {kind: attrgetter(*kind.__slots__) for kind in (Finding, Group, Evidence)}
+"""Class -> all fields of an object of it at once."""
 
 
 def _fields(value: Finding | Group | Evidence) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in value.__slots__}
+    kind = type(value)
+    return dict(zip(kind.__slots__, _values[kind](value), strict=True))
 
 
 def correct(tests: list[Test], correction: Correction) -> list[Test]:
