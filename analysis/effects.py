@@ -1,7 +1,6 @@
 """Differences between conditions: the first study, and the pattern for the others."""
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
@@ -15,6 +14,7 @@ from analysis.experiments import by_experiment
 from analysis.findings import Estimate, Evidence, Finding, Group, Result, Robustness, Test, correct
 from analysis.needed import seeds_a_side
 from analysis.query import Conditions, Query, read_sql
+from analysis.stats.batches import places_of
 from analysis.stats.effect_size import hedges_g_each
 from analysis.stats.intervals import welch_leaving_out, welch_tests
 from analysis.stats.permutation import two_sample_tests
@@ -132,11 +132,8 @@ def leave_one_seed_out(pairs: Sequence[tuple[Group, Group]]) -> list[Robustness 
 
     Pairs with the same seeds are computed together.
     """
-    alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = defaultdict(list)
-    for i, (a, b) in enumerate(pairs):
-        alike[a.seeds, b.seeds].append(i)
     found: list[Robustness | None] = [None] * len(pairs)
-    for sides, members in alike.items():
+    for sides, members in places_of((a.seeds, b.seeds) for a, b in pairs).items():
         seeds = sorted({*sides[0], *sides[1]})
         if min(map(len, sides)) < 1:
             continue

@@ -1,14 +1,15 @@
 """Many small tables at once: what NumPy costs a call is paid once a shape, and random arrangements are drawn once."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from analysis.stats.results import Array
 
+K = TypeVar("K", bound=Hashable)
 Places = npt.NDArray[np.intp]
 
 Stages = tuple[tuple[int, float], ...]
@@ -17,21 +18,20 @@ STAGES: Final[Stages] = ((199, 0.1), (1_999, 0.02), (9_999, 0.0))
 QUICK: Final[Stages] = ((199, 0.1), (999, 0.0))
 """As a seed is left out: of twenty computations the largest p is told."""
 DRAWS: Final = STAGES[-1][0]
-_EPS: Final = float(np.finfo(np.float64).eps)
 
 
-def by_shape(tables: Sequence[npt.NDArray[np.float64]]) -> Iterator[tuple[list[int], Array]]:
+def places_of(kinds: Iterable[K]) -> Mapping[K, list[int]]:
+    """Kind -> the places at which it stands."""
+    found: dict[K, list[int]] = defaultdict(list)
+    for place, kind in enumerate(kinds):
+        found[kind].append(place)
+    return found
+
+
+def by_shape(tables: Sequence[Array]) -> Iterator[tuple[list[int], Array]]:
     """The places of the tables of each shape, and these tables as one stack."""
-    shapes: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for place, table in enumerate(tables):
-        shapes[table.shape].append(place)
-    for places in shapes.values():
+    for places in places_of(table.shape for table in tables).values():
         yield places, np.array([tables[place] for place in places], dtype=np.float64)
-
-
-def still(samples: Array) -> npt.NDArray[np.bool_]:
-    """`results.is_constant` of each sample along the last axis."""
-    return np.asarray(np.ptp(samples, axis=-1) <= 64 * _EPS * np.abs(samples).max(axis=-1))
 
 
 def random_orders(count: int, n: int, rng: np.random.Generator) -> Places:

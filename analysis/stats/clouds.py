@@ -4,13 +4,12 @@ Many clouds at once: those of one shape and grouping share their random labellin
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.stats.batches import DRAWS, random_orders
+from analysis.stats.batches import DRAWS, places_of, random_orders
 from analysis.stats.couplings import all_splits
 from analysis.stats.permutation import MAX_EXACT, two_sample_floor
 from analysis.stats.results import Array, Test, no_test
@@ -92,10 +91,7 @@ def centroids_apart(pairs: Sequence[Grouped], rng: np.random.Generator) -> list[
 
 def _alike(clouds: Sequence[Grouped]) -> Iterator[list[int]]:
     """The places of clouds with the same numbers of axes and the same grouping."""
-    kinds: dict[tuple[int, tuple[int, ...]], list[int]] = defaultdict(list)
-    for place, cloud in enumerate(clouds):
-        kinds[cloud.points.shape[1], cloud.codes].append(place)
-    yield from kinds.values()
+    yield from places_of((cloud.points.shape[1], cloud.codes) for cloud in clouds).values()
 
 
 def _sums(weights: Array, points: Array) -> Iterator[Array]:

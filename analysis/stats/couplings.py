@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.stats.batches import DRAWS, STAGES, Places, Stages, by_shape, random_orders, staged, still
+from analysis.stats.batches import DRAWS, STAGES, Places, Stages, by_shape, random_orders, staged
 from analysis.stats.permutation import all_orders, spearman_test
-from analysis.stats.results import Array, Test, average_ranks, is_constant, no_test
+from analysis.stats.results import Array, Test, average_ranks, is_constant, no_test, still
 
 EXACT_ROWS = 8
 """Rows up to which all orders are gone through (8! = 40,320)."""

@@ -5,7 +5,6 @@ distribution function is integrated directly.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -14,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.stats.batches import still
-from analysis.stats.results import Array, Estimate, as_sample, no_estimate
+from analysis.stats.batches import places_of
+from analysis.stats.results import Array, Estimate, as_sample, no_estimate, still
 
 G_METHOD = "Hedges' g (exact gamma correction), noncentral-t interval"
 PIECE = 2000
@@ -37,11 +36,8 @@ def hedges_g(a: npt.ArrayLike, b: npt.ArrayLike, *, level: float = 0.95) -> Esti
 def hedges_g_each(pairs: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], *, level: float = 0.95) -> list[Estimate]:
     """`hedges_g` of many pairs: the intervals of pairs of the same sizes are found together."""
     samples = [(as_sample(a), as_sample(b)) for a, b in pairs]
-    sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for i, (a, b) in enumerate(samples):
-        sizes[a.size, b.size].append(i)
     found: dict[int, Estimate] = {}
-    for (n_a, n_b), members in sizes.items():
+    for (n_a, n_b), members in places_of((a.size, b.size) for a, b in samples).items():
         n, df = n_a + n_b, n_a + n_b - 2
         if min(n_a, n_b) < 1 or df < 2:
             found |= dict.fromkeys(members, no_estimate("not enough data", G_METHOD, n, level=level))

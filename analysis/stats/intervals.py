@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.stats.batches import by_shape, still
-from analysis.stats.results import Array, Estimate, Test, as_sample, is_constant, no_estimate, no_test
+from analysis.stats.batches import by_shape
+from analysis.stats.results import Array, Estimate, Test, as_sample, is_constant, no_estimate, no_test, still
 
 MEAN_METHOD = "Student t interval"
 SD_METHOD = "chi-square interval of a standard deviation (normal data)"

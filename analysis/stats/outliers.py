@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.stats.batches import by_shape, still
-from analysis.stats.results import Array, Test, as_sample, no_test
+from analysis.stats.batches import by_shape
+from analysis.stats.results import Array, Test, as_sample, no_test, still
 
 METHOD = "Grubbs test for one outlier (two-sided, normal data)"
 LEFT_OUT = "largest leave-one-out t, max-T over values and samples, normal data"

@@ -15,8 +15,7 @@ from itertools import combinations, permutations
 import numpy as np
 import numpy.typing as npt
 
-from analysis.stats.batches import still
-from analysis.stats.results import Array, Test, as_sample, average_ranks, is_constant, no_test
+from analysis.stats.results import Array, Test, as_sample, average_ranks, is_constant, no_test, still
 
 MAX_EXACT = 100_000
 DRAWS = 99_999

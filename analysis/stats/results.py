@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 Status = Literal["ok", "degenerate", "not enough data"]
+_EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,10 +79,12 @@ def as_sample(values: npt.ArrayLike) -> Array:
 
 def is_constant(sample: Array) -> bool:
     """True where all values are equal up to rounding (64 units in the last place of the largest)."""
-    if sample.size == 0:
-        return True
-    tolerance = 64 * np.finfo(np.float64).eps * float(np.abs(sample).max())
-    return bool(np.ptp(sample) <= tolerance)
+    return sample.size == 0 or bool(still(sample.ravel()))
+
+
+def still(samples: Array) -> npt.NDArray[np.bool_]:
+    """`is_constant` of each sample along the last axis, which has values."""
+    return np.asarray(np.ptp(samples, axis=-1) <= 64 * _EPS * np.abs(samples).max(axis=-1))
 
 
 def average_ranks(sample: Array) -> Array:

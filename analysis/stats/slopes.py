@@ -11,11 +11,11 @@ from functools import partial
 import numpy as np
 from scipy import special
 
-from analysis.stats.batches import DRAWS, Places, by_shape, random_orders, staged, still
+from analysis.stats.batches import DRAWS, Places, by_shape, random_orders, staged
 from analysis.stats.couplings import EXACT_ROWS, MONTE_CARLO_ROWS
 from analysis.stats.intervals import t_quantile
 from analysis.stats.permutation import all_orders
-from analysis.stats.results import Array, Estimate, Test, no_estimate, no_test
+from analysis.stats.results import Array, Estimate, Test, no_estimate, no_test, still
 
 _CHUNK = 1 << 20
 """Array elements held at a time."""

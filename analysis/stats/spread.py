@@ -1,6 +1,5 @@
 """Do groups spread alike? Brown-Forsythe test of equal variances."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 
@@ -8,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.stats.batches import by_shape
+from analysis.stats.batches import by_shape, places_of
 from analysis.stats.results import Array, Test, as_sample, no_test
 
 METHOD = "Brown-Forsythe test of equal variances (Levene's test on deviations from the median)"
@@ -26,11 +25,8 @@ def brown_forsythe(groups: Sequence[npt.ArrayLike]) -> Test:
 def brown_forsythe_each(cases: Sequence[Sequence[npt.ArrayLike]]) -> list[Test]:
     """`brown_forsythe` of the groups of each case."""
     samples = [[as_sample(group) for group in groups] for groups in cases]
-    shapes: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for place, groups in enumerate(samples):
-        shapes[tuple(sample.size for sample in groups)].append(place)
     found: dict[int, Test] = {}
-    for sizes, places in shapes.items():
+    for sizes, places in places_of(tuple(sample.size for sample in groups) for groups in samples).items():
         n, k = sum(sizes), len(sizes)
         if k < 2 or min(sizes) < 3:
             found |= dict.fromkeys(places, no_test("not enough data", METHOD, n))

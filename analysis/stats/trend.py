@@ -1,7 +1,6 @@
 """Does an outcome rise or fall with an ordered factor? Jonckheere-Terpstra test."""
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations
@@ -10,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.stats.batches import still
-from analysis.stats.results import Array, Test, as_sample, no_test
+from analysis.stats.batches import places_of
+from analysis.stats.results import Array, Test, as_sample, no_test, still
 
 METHOD = "Jonckheere-Terpstra trend test"
 EXACT_LIMIT = 100
@@ -30,11 +29,8 @@ def jonckheere_terpstra(groups: Sequence[npt.ArrayLike]) -> Test:
 def jonckheere_terpstra_each(cases: Sequence[Sequence[npt.ArrayLike]]) -> list[Test]:
     """`jonckheere_terpstra` of the groups of each case."""
     samples = [[sample for group in groups if (sample := as_sample(group)).size] for groups in cases]
-    shapes: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for place, groups in enumerate(samples):
-        shapes[tuple(sample.size for sample in groups)].append(place)
     found: dict[int, Test] = {}
-    for sizes, places in shapes.items():
+    for sizes, places in places_of(tuple(sample.size for sample in groups) for groups in samples).items():
         if len(sizes) < 2 or sum(sizes) < 3:
             found |= dict.fromkeys(places, no_test("not enough data", METHOD, sum(sizes)))
             continue
