@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 from analysis.strata import ARM_KEYS, SEED_KEYS, Arm, is_missing, settings_of
+from rhodb.frames import values_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,7 +172,7 @@ def _axes_of(frame: "pd.DataFrame") -> dict[str, _Axes]:
     known: dict[tuple[object, ...], tuple[Mapping[Axis, Hashable], tuple[tuple[str, str], ...]]] = {}
     made = {}
     rows = zip(*(_plain_column(heads, name) for name in shared), strict=True)
-    for run, seed, row in zip(heads["run"].tolist(), heads["seed"].tolist(), rows, strict=True):
+    for run, seed, row in zip(values_of(heads["run"]), heads["seed"].tolist(), rows, strict=True):
         if row not in known:  # the runs of a stratum stand in one place
             known[row] = _place(dict(zip(shared, row, strict=True)), there)
         places, settings = known[row]
@@ -181,7 +182,7 @@ def _axes_of(frame: "pd.DataFrame") -> dict[str, _Axes]:
 
 def _plain_column(frame: "pd.DataFrame", name: str) -> list[Any]:
     """The values of a column; None where one is missing (no NaN equals another)."""
-    return [None if not isinstance(value, str) and is_missing(value) else value for value in frame[name].tolist()]
+    return [None if not isinstance(value, str) and is_missing(value) else value for value in values_of(frame[name])]
 
 
 def _place(
@@ -258,7 +259,7 @@ def _probe_counts(frame: "pd.DataFrame") -> dict[str, tuple[tuple[str, int], ...
         return {}
     found: dict[str, list[tuple[str, int]]] = defaultdict(list)
     names = (known["behavior"] + "/" + known["metric"] + "/" + known["split"]).tolist()
-    for run, name, n in zip(known["run"].tolist(), names, known["n"].tolist(), strict=True):
+    for run, name, n in zip(values_of(known["run"]), names, known["n"].tolist(), strict=True):
         found[run].append((name, int(n)))
     return {run: tuple(sorted(set(sizes))) for run, sizes in found.items()}
 

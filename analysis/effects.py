@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from analysis.design import Declared, Gate
 from analysis.experiments import by_experiment
 from analysis.findings import Estimate, Evidence, Finding, Group, Result, Robustness, Test, correct
 from analysis.needed import seeds_a_side
-from analysis.query import Conditions, Query, read_sql
+from analysis.query import Conditions, Named, Query, read_sql
 from analysis.stats.batches import places_of
 from analysis.stats.effect_size import hedges_g_each
 from analysis.stats.intervals import welch_leaving_out, welch_tests
@@ -35,7 +35,7 @@ REFERENCE = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Pairing:
     """Two cells side by side."""
 
@@ -47,7 +47,7 @@ class Pairing:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison(Pairing):
     """With its tests, before those of the whole call are corrected together."""
 
@@ -71,17 +71,15 @@ class Effects(Study):
 
     def compute(self, frame: "pd.DataFrame", options: StudyOptions, rng: np.random.Generator) -> Result:
         frame, left_out = admit(frame)
-        held = Gate(frame)
+        held, unknown = Gate(frame), _unknown_seeds(frame)
         rows, split = by_experiment(records(frame))
-        strata, messages = gate(rows)
+        del frame  # what is done with is let go of: there may be very many findings
+        cells, messages = gate(rows)
         messages = [*left_out, *split, *messages]
-        comparisons = _comparisons(strata, held, options, rng, self.wanted)
-        tests = correct([comparison.welch for comparison in comparisons], options.correction)
-        looks = sum(test.p is not None for test in tests)
-        findings = tuple(
-            _finding(number, comparison, test, options, looks)
-            for number, (comparison, test) in enumerate(zip(comparisons, tests, strict=True), 1)
-        )
+        comparisons = _comparisons(cells, held, options, rng, self.wanted)
+        strata = list(cells)
+        del rows, cells, held
+        findings, looks = _judged(comparisons, options)
         return Result(
             study=self.name,
             options=asdict(options),
@@ -89,9 +87,9 @@ class Effects(Study):
             looks=looks,
             messages=(
                 *messages,
-                *(unsaid(list(strata)) if findings else ()),
+                *(unsaid(strata) if findings else ()),
                 *_twins(findings),
-                *_seed_gaps(findings, _unknown_seeds(frame)),
+                *_seed_gaps(findings, unknown),
                 *_too_few(findings, options),
                 *_why_empty(strata, findings, options),
             ),
@@ -112,7 +110,7 @@ def query_of(
     shape = (model is not None, len(metrics), len(behaviors), len(runs))
     sql, names = _shape(options.where or "1 = 1", *shape)
     values = (*([] if model is None else [model]), *metrics, options.split, *behaviors, *runs)
-    return Query(sql=sql, parameters=dict(zip(names, values, strict=True)))
+    return Query(sql=sql, parameters=Named(names, values))
 
 
 @lru_cache(maxsize=1024)
@@ -183,7 +181,8 @@ def _comparisons(
     )  # fmt: skip
     return [
         Comparison(
-            **vars(pairing), welch=welch, standardised=g, exact=exact,
+            about=pairing.about, groups=pairing.groups, runs=pairing.runs, conflict=pairing.conflict,
+            notes=pairing.notes, welch=welch, standardised=g, exact=exact,
             robustness=None if pairing.conflict else robustness,
         )
         for pairing, welch, g, exact, robustness in tested
@@ -266,6 +265,15 @@ def _group(cell: Cell, name: str, quantity: str) -> Group:
     )
 
 
+def _judged(comparisons: list[Comparison], options: StudyOptions) -> tuple[tuple[Finding, ...], int]:
+    """Findings in the order of the comparisons, and how many looks p was adjusted for; takes the comparisons over."""
+    tests = correct([comparison.welch for comparison in comparisons], options.correction)
+    looks = sum(test.p is not None for test in tests)
+    comparisons.reverse()
+    findings = tuple(_finding(number, comparisons.pop(), test, options, looks) for number, test in enumerate(tests, 1))
+    return findings, looks
+
+
 def _finding(number: int, comparison: Comparison, welch: Test, options: StudyOptions, looks: int) -> Finding:
     assert welch.effect is not None  # welch_test always gives one
     about = comparison.about
@@ -346,7 +354,7 @@ def _too_few(findings: Sequence[Finding], options: StudyOptions) -> list[str]:
     ]
 
 
-def _why_empty(strata: Mapping[Stratum, Any], findings: Sequence[Finding], options: StudyOptions) -> list[str]:
+def _why_empty(strata: Sequence[Stratum], findings: Sequence[Finding], options: StudyOptions) -> list[str]:
     """What to tell a reader who gets no findings."""
     if findings:
         return []
@@ -355,5 +363,5 @@ def _why_empty(strata: Mapping[Stratum, Any], findings: Sequence[Finding], optio
             f"no finished alignment run has scores for metric {', '.join(options.metrics)}, split {options.split}"
             " and the other options: run `rhodb run ablation`, or try --split none for runs without a probe split"
         ]
-    found = ", ".join(sorted(set(labels(list(strata)).values())))
+    found = ", ".join(sorted(set(labels(strata).values())))
     return [f"nothing to compare: no two strata differ in exactly one of condition, λ and γ (found: {found})"]

@@ -108,7 +108,8 @@ class Result:
         """The same as one compact document, finding by finding: of very many there is never a whole copy."""
 
         def encode(value: Any) -> str:
-            return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()  # NaN becomes null
+            # NaN becomes null; `dict` for what is a mapping without being one
+            return orjson.dumps(value, default=dict, option=orjson.OPT_NON_STR_KEYS).decode()
 
         rest = {key: value for key, value in vars(self).items() if key != "findings"}
         yield encode(rest)[:-1] + ', "findings": ['

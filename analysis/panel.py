@@ -19,6 +19,7 @@ from analysis.design import UNDECLARED, seed_meaning
 from analysis.experiments import grouped
 from analysis.stats.results import Array
 from analysis.strata import ARM_KEYS, SEED_KEYS, Arm, is_missing, settings_of, short_setting, usual_settings, usual_text
+from rhodb.frames import values_of
 from rhodb.vocabulary import BEHAVIORS
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def _runs(part: "pd.DataFrame") -> list[_Run]:
                "rho_weight", "margin", "baseline", "behavior", "value", "baseline_value"]  # fmt: skip
     heads: dict[str, tuple[Any, ...]] = {}
     scores: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
-    for row in zip(*(part[column].tolist() for column in columns), strict=True):
+    for row in zip(*(values_of(part[column]) for column in columns), strict=True):
         uuid, behavior, value, base = row[0], row[11], row[12], row[13]
         heads.setdefault(uuid, row)
         scores[uuid][behavior] = (value, np.nan if base is None else base)

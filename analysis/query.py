@@ -1,7 +1,7 @@
 """SQL of studies: read from `analysis/sql/`, narrowed by conditions with named parameters, printable as text."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -13,7 +13,28 @@ _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|::|:(?P<name>[A-Z
 """What a parameter may look like, and before it everything that only looks like one."""
 
 
-@dataclass(frozen=True, kw_only=True)
+class Named(Mapping[str, Value]):
+    """Parameters of one of very many queries that share their names: a third of the size of a dict."""
+
+    __slots__ = ("_names", "_values")
+
+    def __init__(self, names: tuple[str, ...], values: tuple[Value, ...]) -> None:
+        self._names, self._values = names, values
+
+    def __getitem__(self, name: str) -> Value:
+        for known, value in zip(self._names, self._values, strict=True):
+            if known == name:
+                return value
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
     """A SELECT with named parameters (`:name`) and their values."""
 

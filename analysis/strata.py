@@ -13,6 +13,8 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from rhodb.frames import values_of
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -141,10 +143,7 @@ def _check_probes(cell: Cell) -> None:
 def records(frame: "pd.DataFrame") -> list[Mapping[str, Any]]:
     """The rows of a frame. pandas' own `itertuples` takes ten times as long over columns of texts."""
     names = list(frame.columns)
-    columns = [
-        column.tolist() if column.dtype.kind in "iufb" else column.to_numpy(dtype=object).tolist()
-        for column in (frame[name] for name in names)
-    ]
+    columns = [values_of(frame[name]) for name in names]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 

@@ -32,11 +32,32 @@ def frame_of(cursor: Cursor, names: Sequence[str]) -> "pd.DataFrame":
                 pieces.append(_table(rows, names))
                 rows = cursor.fetchmany(PIECE)
             whole: pd.DataFrame = pa.concat_tables(pieces, promote_options="permissive").to_pandas()
+            pieces.clear()
+            release_memory()
             return whole
         except (pa.ArrowInvalid, pa.ArrowTypeError):
             pass  # a column mixes kinds of values: pandas keeps them as objects
     read = [row for piece in pieces for row in _rows(piece)]
     return pd.DataFrame.from_records([*read, *rows, *cursor.fetchall()], columns=list(names))
+
+
+def release_memory() -> None:
+    """Give memory of what is gone back to the system, which an allocator keeps for later: as much as a large frame."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+
+
+def values_of(column: "pd.Series[Any]") -> list[Any]:
+    """The values of a column as Python objects; equal texts are one object, where `tolist` makes one for every row."""
+    import numpy as np
+    import pandas as pd
+
+    if not isinstance(column.dtype, pd.StringDtype):
+        return column.tolist()
+    codes, texts = pd.factorize(column)
+    known = np.array([*texts.tolist(), column.dtype.na_value], dtype=object)  # code -1, the last: no text
+    return known[codes].tolist()  # type: ignore[no-any-return]
 
 
 def _table(rows: Sequence[Row], names: Sequence[str]) -> "pa.Table":

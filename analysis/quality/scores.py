@@ -9,6 +9,7 @@ from analysis.looks import Look
 from analysis.panel import Panel
 from analysis.quality.flags import flag, listed
 from analysis.summaries import zero_mean_test
+from rhodb.frames import values_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +45,7 @@ def copies(frame: "pd.DataFrame", panel: Panel) -> list[Look]:
     heads = rows.drop_duplicates("run").set_index("run")
     scores: dict[str, list[tuple[object, ...]]] = defaultdict(list)
     columns = ("run", "behavior", "metric", "split", "value")
-    for run, *score in zip(*(rows[c].tolist() for c in columns), strict=True):
+    for run, *score in zip(*(values_of(rows[c]) for c in columns), strict=True):
         scores[run].append(tuple(score))
     vectors: dict[tuple[object, ...], list[str]] = defaultdict(list)
     for run, vector in scores.items():

@@ -1,6 +1,7 @@
 """The book of a report's addresses: each way back to the rows is written once, however many numbers share it."""
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ SHOWN_RUNS = 40
 """Runs and configurations that an address names; beyond, it counts them and its SELECT names none."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunFacts:
     """What the report says about a run."""
 
@@ -32,6 +33,11 @@ class RunFacts:
     condition: str | None
     rho_weight: float | None
     margin: float | None
+
+
+def _shared(value: Any) -> Any:
+    """The value; equal texts, of which tens of thousands of runs have few, are one object."""
+    return sys.intern(value) if isinstance(value, str) else value
 
 
 class Book:
@@ -50,7 +56,10 @@ class Book:
         names = ("kind", "model", "seed", "config_hash", "experiment", "state", "condition", "rho_weight", "margin")
         rows = self._wh.rows(read_sql("report_runs"))
         return {
-            row["uuid"]: RunFacts(**{name: row[name] for name in names}, versions=row["versions"] or "") for row in rows
+            row["uuid"]: RunFacts(
+                **{name: _shared(row[name]) for name in names}, versions=_shared(row["versions"] or "")
+            )
+            for row in rows
         }
 
     @cached_property

@@ -15,6 +15,7 @@ from analysis.report.sections import SECTIONS
 from analysis.stored import no_garbage_collection
 from rhodb import __version__
 from rhodb.errors import InputError, RhodbError, UnknownNameError
+from rhodb.frames import release_memory
 
 if TYPE_CHECKING:
     from rhodb.warehouse import Warehouse
@@ -23,6 +24,10 @@ LAST_USES: Final = {
     "dose-response": ("dose-response",), "variance": ("variance",), "margin": ("effects",), "quality": ("quality",),
 }  # fmt: skip
 """Section -> studies that no section behind it looks at."""
+SAME_ROWS: Final = (
+    ("ablation", "dose-response", "variance", "anomalies"), ("effects", "margin", "gamma", "ushape"), ("quality",),
+)  # fmt: skip
+"""Sections whose studies read the same rows."""
 APART: Final = ("effects", "margin", "probe-noise", "quality", "claims")
 """Sections whose studies no other section needs: half of the work on a large warehouse."""
 
@@ -117,10 +122,14 @@ def _build(
 def _chapter(ctx: Context, keys: Sequence[str], progress: Progress) -> Chapter:
     """The sections with these keys, in their order."""
     made = []
+    readers = ([key for key in keys if key in group] for group in SAME_ROWS)
+    last = {group[-1] for group in readers if group}
     for number, key in enumerate(keys, 1):
         progress(SECTIONS[key][1], number, len(ctx.sections))
+        ctx.read_for_the_last_time(key in last)
         made.append(section(ctx, key))
         ctx.forget(LAST_USES.get(key, ()))
+        release_memory()
     return Chapter(sections=tuple(made), contents=ctx.book.contents())
 
 

@@ -73,13 +73,15 @@ class _Reading:
 
     def __init__(self, wh: "Warehouse") -> None:
         self._wh = wh
+        self.last = False
+        """Whether the rows that are asked for now are not asked for again: then they are handed over, not kept."""
         self._frames: dict[tuple[Any, ...], pd.DataFrame] = {}
 
     def frame(self, sql: str, **parameters: Any) -> "pd.DataFrame":
         key = (sql, *sorted(parameters.items()))
         if key not in self._frames:
             self._frames[key] = self._wh.frame(sql, **parameters)
-        return self._frames[key]
+        return self._frames.pop(key) if self.last else self._frames[key]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._wh, name)
@@ -102,8 +104,12 @@ class Context:
         return self.options.sections or tuple(SECTIONS)
 
     @cached_property
+    def _rows(self) -> _Reading:
+        return _Reading(self.wh)
+
+    @property
     def _reading(self) -> "Warehouse":
-        return cast("Warehouse", _Reading(self.wh))
+        return cast("Warehouse", self._rows)
 
     def study(self, name: str) -> Result:
         """The findings of a study, stored or new. Raises what the study raised when it ran first."""
@@ -195,6 +201,10 @@ class Context:
             return study.run(self._reading, options)
         except InputError:
             return study.run(self._reading, replace(options, inputs="published"))
+
+    def read_for_the_last_time(self, last: bool) -> None:
+        """Whether no section behind this one reads the rows that it reads: they are then let go of as soon as read."""
+        self._rows.last = last
 
     def forget(self, names: Sequence[str]) -> None:
         """Drop results that no later section needs: of a large warehouse they take a GiB. Asked for again, they run."""

@@ -1,5 +1,6 @@
 """The root of the command line: which commands there are, and how errors become messages and exit codes."""
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
@@ -69,6 +70,8 @@ def main() -> None:
 
         typer.echo(f"rhodb {__version__}")
         return
+    # Arrow's own pool keeps the memory of frames that are gone; the system's gives it back. Read as Arrow is imported.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     try:
         app()
     except RhodbError as error:

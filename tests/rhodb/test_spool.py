@@ -87,7 +87,7 @@ def test_one_wrong_byte_is_noticed_or_harmless(position, change):
         encode(SAMPLE)[:-20],
         gzip.compress(b"{}", mtime=0),
         gzip.compress(b"[1, 2", mtime=0),
-        gzip.compress(json.dumps({"uuid": 1}).encode()),
+        gzip.compress(json.dumps({"uuid": 1}).encode(), mtime=0),
         encode(probe_set()),
     ],
 )

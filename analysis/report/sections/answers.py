@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from analysis.answers import Answer, Quantity
-from analysis.figures import png_only
 from analysis.render import answers as rendered
 from analysis.report.context import DASH, Context, number, unique
 from analysis.report.document import Cell, Column, Figure, Part, Row, Sentence, Table, Text
@@ -204,6 +203,8 @@ def _heading(stem: str) -> str:
 
 def drawn(draw: Any, study: str, caption: str) -> list[Figure]:
     """The PNG files that `draw(folder)` writes."""
+    from analysis.figures import png_only  # matplotlib, which most sections do without
+
     with TemporaryDirectory() as folder, png_only():
         paths = [path for path in draw(Path(folder)) if path.suffix == ".png"]
         return [

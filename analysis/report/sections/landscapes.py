@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.landscape.figures import draw
 from analysis.landscape.result import Table as StudyTable
 from analysis.landscape.result import Tables
 from analysis.report.context import DASH, Context, number, unique
@@ -25,6 +24,8 @@ def parts(ctx: Context, found: Tables, *, figures: bool = True) -> list[Part]:
     for at, table in enumerate(found.tables, 1):
         made.append(_table(ctx, found, at, table))
     if figures:
+        from analysis.landscape.figures import draw  # matplotlib, which other sections do without
+
         made += drawn(lambda folder: draw(found.study, found.drawing, folder), found.study, "")
     return made
 
