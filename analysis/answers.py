@@ -157,7 +157,7 @@ class Answer:
             "quantities": numbered,
             "conclusions": list(self.conclusions),
             "messages": list(self.messages),
-            "query": asdict(self.query),
+            "query": {"sql": self.query.sql, "parameters": dict(self.query.parameters)},
             "caption": self.caption,
         }
 

@@ -97,7 +97,7 @@ def _file(name: str) -> str:
 
 
 def literal(value: Value) -> str:
-    """A value as an SQL literal."""
+    """A value as an SQL literal. SQLite reads a few floats of 17 digits as the number beside them."""
     if value is None:
         return "NULL"
     if isinstance(value, str):

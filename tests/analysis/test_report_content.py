@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -105,6 +106,30 @@ def test_two_processes_make_the_same_report_as_one(db: Path):
     assert list(two.addresses) == [f"a{i}" for i in range(1, len(two.addresses) + 1)]
     read_first = dict.fromkeys(cell.address for _, cell in two.cells() if cell.address)
     assert list(read_first) == list(two.addresses), "numbered as they are read, and none that leads nowhere"
+
+
+def test_rows_are_read_once_and_let_go_of_by_the_last_section_that_reads_them(db: Path, monkeypatch: Any):
+    read_rows: dict[str, Any] = {}
+    at_the_end: list[bool] = []
+    frame_of_warehouse = Warehouse.frame
+
+    def frame(self: Warehouse, sql: str, **params: Any) -> Any:
+        assert sql not in read_rows, f"read twice: {sql}"
+        made = frame_of_warehouse(self, sql, **params)
+        read_rows[sql] = weakref.ref(made)
+        return made
+
+    def progress(title: str, number: int, count: int) -> None:
+        known = [kept() is not None for kept in read_rows.values()]
+        if title == SECTIONS["dose-response"][1]:
+            assert known == [True], "the next section reads the same rows"
+        at_the_end[:] = known
+
+    monkeypatch.setattr(Warehouse, "frame", frame)
+    options = ReportOptions(sections=("ablation", "dose-response", "reproducibility"))
+    with Warehouse.open(db, create=False, read_only=True) as wh:
+        build(wh, options, fresh=True, progress=progress)
+    assert at_the_end == [False]
 
 
 def test_a_second_process_that_is_killed_is_done_without():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from rhodb import frames
-from rhodb.frames import frame_of
+from rhodb.frames import frame_of, values_of
 
 VALUE = st.one_of(
     st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.text(max_size=3), st.binary(max_size=3)
@@ -74,3 +74,12 @@ def test_a_cursor_of_sqlite_is_read_to_its_end():
     )
     frame = frame_of(cursor, ["i", "name"])
     assert frame["i"].tolist() == list(range(1, 9)) and frame["name"].iloc[-1] == "seed 8"
+
+
+@given(st.one_of(*(st.lists(st.none() | kind) for kind in (st.text(max_size=2), st.integers(-9, 9), st.floats(-9, 9)))))
+def test_values_of_a_column_are_those_of_pandas_and_equal_texts_are_one_object(values):
+    column = pd.Series(values)
+    found = values_of(column)
+    assert_frame_equal(pd.DataFrame({"c": found}), pd.DataFrame({"c": column.tolist()}))
+    texts = [value for value in found if isinstance(value, str)]
+    assert len({id(text) for text in texts if len(text) > 1}) == len({text for text in texts if len(text) > 1})
