@@ -14,6 +14,9 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# On CUDA, MLX multiplies float32 matrices with ten-bit mantissas by default; the tests compare to 1e-5.
+os.environ.setdefault("MLX_ENABLE_TF32", "0")
+
 # Started in the background by a script, a process ignores Ctrl-C, and so would those that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -286,6 +286,7 @@ _CONFIG: Final[dict[str, Any]] = {
     "axis": {
         "labelColor": SOFT, "titleColor": SOFT, "gridColor": LINE, "domainColor": "var(--ink-3)", "tickColor": LINE,
         "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "titlePadding": 8,
+        "labelSeparation": 6,
     },
     "legend": {
         "orient": "top", "labelColor": INK, "titleColor": SOFT, "titleFontWeight": "normal", "labelFontSize": 11,
