@@ -1,7 +1,10 @@
 """SQL of studies: read from `analysis/sql/`, narrowed by conditions with named parameters, printable as text."""
 
+import math
 import re
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -97,9 +100,26 @@ def _file(name: str) -> str:
 
 
 def literal(value: Value) -> str:
-    """A value as an SQL literal. SQLite reads a few floats of 17 digits as the number beside them."""
+    """A value as SQL that means just this value."""
     if value is None:
         return "NULL"
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
+    if isinstance(value, float) and math.isfinite(value):
+        return _float(float(value))
     return repr(value)
+
+
+@lru_cache(maxsize=1024)
+def _float(value: float) -> str:
+    """A float as its shortest decimal, or, as SQLite does not round all of these correctly, by exact steps."""
+    shortest = repr(value)
+    with closing(sqlite3.connect(":memory:")) as db:
+        if db.execute(f"SELECT {shortest}").fetchone()[0] == value:
+            return shortest
+    fraction, exponent = math.frexp(value)  # value = fraction * 2^exponent, and the fraction has 53 bits
+    step = 52  # bits; so large a power of two is read exactly
+    exponent -= 53
+    factor = f" {'*' if exponent > 0 else '/'} "
+    powers = [2.0 ** min(step, abs(exponent) - done) for done in range(0, abs(exponent), step)]
+    return f"({factor.join(map(repr, (math.ldexp(fraction, 53), *powers)))})"

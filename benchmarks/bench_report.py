@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,11 @@ def measure(db: Path, folder: Path) -> dict[str, Any]:
 def together(pid: int) -> int:
     """Bytes that a process and its children have now."""
     found = 0
-    try:
+    with suppress(psutil.NoSuchProcess):  # one that ended meanwhile
         process = psutil.Process(pid)
         for one in (process, *process.children(recursive=True)):
             memory = one.memory_full_info()
             found += memory.pss if hasattr(memory, "pss") else memory.uss
-    except psutil.NoSuchProcess:  # it ended meanwhile
-        return found
     return found
 
 

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -104,12 +104,8 @@ class Context:
         return self.options.sections or tuple(SECTIONS)
 
     @cached_property
-    def _rows(self) -> _Reading:
+    def _reading(self) -> Any:
         return _Reading(self.wh)
-
-    @property
-    def _reading(self) -> "Warehouse":
-        return cast("Warehouse", self._rows)
 
     def study(self, name: str) -> Result:
         """The findings of a study, stored or new. Raises what the study raised when it ran first."""
@@ -204,7 +200,7 @@ class Context:
 
     def read_for_the_last_time(self, last: bool) -> None:
         """Whether no section behind this one reads the rows that it reads: they are then let go of as soon as read."""
-        self._rows.last = last
+        self._reading.last = last
 
     def forget(self, names: Sequence[str]) -> None:
         """Drop results that no later section needs: of a large warehouse they take a GiB. Asked for again, they run."""
