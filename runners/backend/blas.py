@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-PACKAGE = "cmeel-openblas"
+PACKAGE = "ngsolve-openblas"
 FORTRAN_RUNTIME = "libgfortran.so.5"
 _ROW_MAJOR, _NO_TRANSPOSE = 101, 111  # enumerators of cblas.h
 # Parameters of glibc's mallopt (malloc.h).
@@ -149,9 +149,9 @@ def _find() -> tuple[Path | None, str]:
             f"package {PACKAGE} is not installed; `pip install {PACKAGE}` makes MLX many times faster",
         )
     for file in files:
-        if file.name == "libopenblas.so":
+        if file.name.startswith("libopenblas") and ".so" in file.name:
             return Path(str(file.locate())), ""
-    return None, f"package {PACKAGE} contains no libopenblas.so; reinstall it"
+    return None, f"package {PACKAGE} contains no OpenBLAS library; reinstall it"
 
 
 def _open(path: Path) -> ctypes.CDLL:
