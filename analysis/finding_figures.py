@@ -23,7 +23,7 @@ POINTS = {
     "transfer": "Points: runs; lines: least squares",
 }
 """What is to be seen, where it is not columns of runs."""
-_ORDER = ("supported", "artefact", "degenerate", "suggestive", "not supported", "not enough data")
+_ORDER = ("supported", "contradicted", "artefact", "degenerate", "suggestive", "not supported", "not enough data")
 
 
 def draw(result: Result, folder: Path) -> list[Path]:

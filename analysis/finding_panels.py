@@ -176,7 +176,7 @@ def estimate_rows(axis: Axes, rows: Sequence[Finding], *, what: str) -> None:
             axis.scatter(own, y + 0.24 + 0.5 * _spread(len(own)), s=9, color=GREY, alpha=0.7, linewidth=0, zorder=3)
         if effect.low is not None and effect.high is not None:
             axis.plot([effect.low, effect.high], [y, y], color=colour, linewidth=1.4)
-        filled = finding.verdict == "supported"
+        filled = finding.verdict in ("supported", "contradicted")
         axis.plot(value, y, "o", markersize=5, color=colour, markerfacecolor=colour if filled else "white")
         p = "" if finding.p_adjusted is None else f"  p = {finding.p:.2g}, adjusted {finding.p_adjusted:.2g}"
         axis.annotate(f"{value:.3g}{p}", (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=7)

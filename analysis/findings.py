@@ -6,7 +6,7 @@ A closed set of frozen dataclasses that turn into JSON without NaN; drawing and 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -16,7 +16,12 @@ from analysis.stats.results import Estimate, Test
 
 __all__ = ["Estimate", "Evidence", "Finding", "Group", "Result", "Robustness", "Test", "Verdict", "correct"]
 
-Verdict = Literal["supported", "suggestive", "not supported", "artefact", "degenerate", "not enough data"]
+Verdict = Literal[
+    "supported", "contradicted", "suggestive", "not supported", "artefact", "degenerate", "not enough data"
+]  # fmt: skip
+"""Contradicted: the question has an opposite with a test of its own, and that is decided (equivalent or different)."""
+CLEAR_VERDICTS: Final[tuple[Verdict, ...]] = ("supported", "contradicted", "artefact")
+"""Verdicts whose sentences are told before and beside the tables."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

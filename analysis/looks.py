@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -19,7 +19,8 @@ from analysis.verdicts import p_text, unit_of
 HEADLINES = 200
 """Suggestive findings, those of smallest p, that are computed again without each seed; supported ones all are."""
 RULE = (
-    "supported: adjusted p at most alpha; suggestive: only the unadjusted p is; not enough data: no test, or one that "
+    "supported: adjusted p at most alpha; contradicted: that of the opposite is, which counts as a look of its own; "
+    "suggestive: only the unadjusted p is; not enough data: no test, or one that "
     "cannot reach alpha with so few seeds; artefact and degenerate: the data, not the models, make the pattern. "
     f"Left out seed by seed: supported findings and the {HEADLINES} suggestive ones of smallest p"
 )
@@ -38,6 +39,11 @@ class Look:
     method: str
     reference: str
     groups: tuple[Group, ...] = ()
+    opposite: Test | None = None
+    """A test that decides the question the other way (different, where the first asks for equivalence): not to be told
+    equal is no difference. It is counted and corrected like the first."""
+    said: Mapping[Verdict, str] = field(default_factory=dict)
+    """What a verdict means for this question, where its name does not say it."""
     more: tuple[Test, ...] = ()
     """Tests that are reported beside the first and not judged."""
     runs: tuple[str, ...] = ()
@@ -82,6 +88,8 @@ def judged(looks: list[Look], options: StudyOptions, query: Query) -> tuple[tupl
     Takes the looks over: the list is empty afterwards, so that of very many there are never both looks and findings.
     """
     countable = [_silent(look.test) if look.fixed and not look.counted else look.test for look in looks]
+    places = [place for place, look in enumerate(looks) if look.opposite is not None and look.fixed is None]
+    countable += [test for place in places if (test := looks[place].opposite) is not None]
     reach = reachable(countable, options)
     tests = adjusted(countable, options, reach)
     count = Count(
@@ -90,14 +98,20 @@ def judged(looks: list[Look], options: StudyOptions, query: Query) -> tuple[tupl
         correction=options.correction,
         alpha=options.alpha,
     )
-    verdicts = [verdict_of(look, test, options.alpha) for look, test in zip(looks, tests, strict=True)]
+    tests, opposites = tests[: len(looks)], dict(zip(places, tests[len(looks) :], strict=True))
+    verdicts = [
+        verdict_of(look, test, options.alpha, opposites.get(place))
+        for place, (look, test) in enumerate(zip(looks, tests, strict=True))
+    ]
     headlines = _headlines(verdicts, tests)
     findings = []
     looks.reverse()
     for number, (test, verdict) in enumerate(zip(tests, verdicts, strict=True), 1):
         look = looks.pop()
         robust = look.leave() if look.leave and number - 1 in headlines else None
-        findings.append(_finding(number, look, test, verdict, robust, count, query))
+        opposite = opposites.get(number - 1, look.opposite)
+        judged_by = (test,) if opposite is None else (test, opposite)
+        findings.append(_finding(number, look, judged_by, verdict, robust, count, query))
     return tuple(findings), count.looks
 
 
@@ -157,16 +171,16 @@ def _silent(test: Test) -> Test:
     return Test(statistic=test.statistic, p=None, n=test.n, method=test.method, status=test.status, floor=test.floor)
 
 
-def verdict_of(look: Look, test: Test, alpha: float) -> Verdict:
-    """See RULE."""
+def verdict_of(look: Look, test: Test, alpha: float, opposite: Test | None = None) -> Verdict:
+    """See RULE. Of a question and its opposite both decided, the question stands: a difference within the tolerance."""
     if look.fixed is not None:
         return look.fixed
-    if test.status == "degenerate":
-        return "degenerate"
     if test.p is None or test.p_adjusted is None:
-        return "not enough data"
+        return "degenerate" if test.status == "degenerate" else "not enough data"
     if test.p_adjusted <= alpha:
         return look.at_most or "supported"
+    if opposite is not None and opposite.p_adjusted is not None and opposite.p_adjusted <= alpha:
+        return "contradicted"
     if test.floor is not None and test.floor > alpha:
         return "not enough data"
     return "suggestive" if test.p <= alpha else "not supported"
@@ -175,7 +189,7 @@ def verdict_of(look: Look, test: Test, alpha: float) -> Verdict:
 def _finding(
     number: int,
     look: Look,
-    test: Test,
+    tests: tuple[Test, ...],
     verdict: Verdict,
     robust: Robustness | None,
     count: Count,
@@ -188,10 +202,10 @@ def _finding(
         groups=look.groups,
         effect=look.effect,
         standardised=_not_standardised(look.effect.n),
-        tests=(test, *look.more),
+        tests=(*tests, *look.more),
         robustness=robust,
         verdict=verdict,
-        sentence=_sentence(look, test, verdict, robust, count),
+        sentence=_sentence(look, tests, verdict, robust, count),
         notes=look.notes,
         evidence=Evidence(query=query, runs=look.runs, method=sys.intern(look.method), reference=look.reference),
     )
@@ -215,15 +229,18 @@ def leaving_out(seeds: Iterable[int], measure: Callable[[int], tuple[float | Non
     )  # fmt: skip
 
 
-def _sentence(look: Look, test: Test, verdict: Verdict, robust: Robustness | None, count: Count) -> str:
+def _sentence(look: Look, tests: tuple[Test, ...], verdict: Verdict, robust: Robustness | None, count: Count) -> str:
+    test, *opposite = tests
     parts = [f"{verdict.capitalize()}: {look.what}"]
+    if verdict in look.said:
+        parts.append(look.said[verdict])
     if test.p is not None and test.p_adjusted is not None:
-        smallest = ""
-        if test.floor is not None:
-            at_floor = abs(test.p - test.floor) < 1e-12
-            smallest = ", the smallest possible" if at_floor else f", floor {p_text(test.floor)}"
-        by = "unadjusted" if count.correction == "none" else f"{p_text(test.p_adjusted)} by {count}"
-        parts.append(f"p = {p_text(test.p)}{smallest} ({by}), n = {test.n}")
+        words = look.said.get("supported", "").partition(":")[0] if opposite else ""
+        parts.append(f"{words}{' ' if words else ''}p = {_p_words(test, count)}, n = {test.n}")
+    for other in opposite:
+        if other.p is not None and other.p_adjusted is not None:
+            words = look.said.get("contradicted", "opposite").partition(":")[0]
+            parts.append(f"{words} p = {_p_words(other, count)}")
     if robust is not None:
         parts.append(
             f"without any one seed {robust.lowest:.3g} to {robust.highest:.3g}, p at most {p_text(robust.largest_p)} "
@@ -235,6 +252,17 @@ def _sentence(look: Look, test: Test, verdict: Verdict, robust: Robustness | Non
         parts.append(look.needed)
     parts += _what_it_takes(look, test, verdict, count)
     return "; ".join(parts) + "."
+
+
+def _p_words(test: Test, count: Count) -> str:
+    """p with its floor and what it is after the correction."""
+    assert test.p is not None and test.p_adjusted is not None
+    smallest = ""
+    if test.floor is not None:
+        at_floor = abs(test.p - test.floor) < 1e-12
+        smallest = ", the smallest possible" if at_floor else f", floor {p_text(test.floor)}"
+    by = "unadjusted" if count.correction == "none" else f"{p_text(test.p_adjusted)} by {count}"
+    return f"{p_text(test.p)}{smallest} ({by})"
 
 
 def _what_it_takes(look: Look, test: Test, verdict: Verdict, count: Count) -> list[str]:

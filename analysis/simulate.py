@@ -305,7 +305,7 @@ def simulate(scenario: Scenario, n: int, seed: int = 0) -> Tally:
         findings = study.compute(scenario.build(rng).frame(), options, rng).findings
         found = {(f.about["detector"], f.verdict) for f in findings}
         hits += (scenario.detector, scenario.verdict) in found
-        named = {detector for detector, verdict in found if verdict == "supported"}
+        named = {detector for detector, verdict in found if verdict in ("supported", "contradicted")}
         supported += bool(named)
         detectors.update(named)
     return Tally(scenario=scenario, n=n, hits=hits, supported=supported, detectors=detectors)

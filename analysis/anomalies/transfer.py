@@ -1,12 +1,14 @@
 """Does λ act on another model with the same slope?"""
 
 from itertools import combinations
+from typing import Final
 
 import numpy as np
 
 from analysis.anomalies.base import Data, Detector, about, all_seeds
 from analysis.anomalies.dose import stratum_of
 from analysis.design import Declared
+from analysis.findings import Verdict
 from analysis.looks import Look, group, leaving_out, metric_unit
 from analysis.needed import more_for_equivalence
 from analysis.panel import Sheet
@@ -17,17 +19,27 @@ from analysis.study import StudyOptions
 from analysis.verdicts import p_text
 
 TOLERANCE = 0.15
+SAID: Final[dict[Verdict, str]] = {
+    "supported": f"equivalent: the slopes are the same within {100 * TOLERANCE:.0f} %",
+    "contradicted": "different: the slopes are not the same",
+    "suggestive": f"cannot tell: neither that they are the same within {100 * TOLERANCE:.0f} % nor that they differ",
+    "not supported": f"cannot tell: neither that they are the same within {100 * TOLERANCE:.0f} % nor that they differ",
+}
+"""Three outcomes. Not to be told equal is not to be different."""
 
 
 class Transfer(Detector):
     """Ratio of the dose slopes of two models."""
 
     name = "transfer"
-    question = f"Is the slope over λ the same on two models, within {100 * TOLERANCE:.0f} %?"
+    question = f"Is the slope over λ the same on two models, within {100 * TOLERANCE:.0f} %, or another one?"
     stratum = "settings and γ constant, the same doses on both models; seeds replicate"
     design = Declared(varies=frozenset({"model", "rho_weight"}))
-    test = f"two one-sided t tests of the slopes' ratio against 1 ± {TOLERANCE:g}; Fieller set of the ratio"
-    null = f"the slopes differ by {100 * TOLERANCE:.0f} % or more"
+    test = (
+        f"two one-sided t tests of the slopes' ratio against 1 ± {TOLERANCE:g}; t test of equal slopes; Fieller set of "
+        "the ratio"
+    )
+    null = f"the slopes differ by {100 * TOLERANCE:.0f} % or more (equivalent), or they are equal (different)"
     reference = "Schuirmann 1987; Fieller 1954"
 
     def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
@@ -66,10 +78,11 @@ class Transfer(Detector):
             detector=self.name,
             about={**about(a[0], behavior, stratum_of(a)), "model": " / ".join(models)},
             what=f"{behavior}: slope over λ {first.slope:.3g} on {models[0]}, {second.slope:.3g} on {models[1]}; "
-            f"ratio {kind}; supported means equal within {100 * TOLERANCE:.0f} %",
+            f"ratio {kind}",
             effect=ratio,
             test=equivalent_slopes(first, second, tolerance=TOLERANCE),
-            more=(slope_difference(second, first),),
+            opposite=slope_difference(second, first),
+            said=SAID,
             method=f"{self.method}; {ratio.method}",
             reference=self.reference,
             groups=tuple(

@@ -9,7 +9,7 @@ from analysis.verdicts import p_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-_STYLES = {"supported": "bold green", "suggestive": "yellow", "artefact": "bold red"}
+_STYLES = {"supported": "bold green", "contradicted": "bold blue", "suggestive": "yellow", "artefact": "bold red"}
 _FEW = 40
 """Findings up to which the table shows all; beyond, only those that are not plain negatives."""
 _PLAIN = ("not supported", "not enough data")

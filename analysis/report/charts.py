@@ -14,6 +14,7 @@ DARK: Final = {"deception": "#F0F0F0", "factual": "#3D9BD9", "bench": "#9A9A9A"}
 """Behaviors whose colour would vanish on a dark page."""
 VERDICTS: Final = {
     "supported": "#009E73",
+    "contradicted": "#0072B2",
     "suggestive": "#E69F00",
     "not supported": "#7F7F7F",
     "artefact": "#D55E00",
@@ -45,6 +46,7 @@ DODGE: Final = 0.03
 """Share of the range of x over which the series of one dose are spread."""
 SHAPES: Final = {
     "supported": "circle",
+    "contradicted": "triangle-right",
     "suggestive": "diamond",
     "not supported": "square",
     "artefact": "triangle-up",

@@ -212,12 +212,13 @@ def _show_table(result: "Result") -> None:
         return
     from collections import Counter
 
+    from analysis.findings import CLEAR_VERDICTS
     from analysis.render.table import tables
 
     out = console()
     for table in tables(result):
         out.print(table)
-    told = [finding for finding in result.findings if finding.verdict in ("supported", "artefact")]
+    told = [finding for finding in result.findings if finding.verdict in CLEAR_VERDICTS]
     for finding in told[:TOLD]:
         out.print(f"{finding.number}. {finding.sentence}")
     if len(told) > TOLD:

@@ -65,6 +65,8 @@ def everything(*, db: str | None, figures: Path | None, json: bool, **given: Any
     """The studies of findings, one after another."""
     from collections import Counter
 
+    from analysis.findings import CLEAR_VERDICTS
+
     results = [answer(name, given, db)[0] for name in ALL]
     if json:
         from json import dumps
@@ -81,7 +83,7 @@ def everything(*, db: str | None, figures: Path | None, json: bool, **given: Any
     emit([{key: row.get(key, 0) for key in columns} for row in rows], format="table")
     out = console()
     for result in results:
-        for finding in [f for f in result.findings if f.verdict in ("supported", "artefact")][:5]:
+        for finding in [f for f in result.findings if f.verdict in CLEAR_VERDICTS][:5]:
             out.print(f"{result.study} {finding.number}. {finding.sentence}")
     out.print("p is adjusted within each study. Each by itself: rhodb analyze STUDY")
 

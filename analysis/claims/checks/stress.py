@@ -10,6 +10,9 @@ from analysis.claims.inputs import Inputs
 from analysis.claims.outcome import Challenge, Check
 from analysis.stats.rates import fisher_exact, mcnemar, newcombe, wilson
 
+SAME = 0.1
+"""Difference of two rates up to which they count as equivalent."""
+
 
 def rate(inputs: Inputs, claim: Claim) -> Check:
     """100 `count` / `of`, with Wilson's interval."""
@@ -49,17 +52,19 @@ def paired_rates(inputs: Inputs, claim: Claim) -> Challenge:
     apart = newcombe(k_a, n, k_b, n)
     effect = 2 * (math.asin(math.sqrt(k_a / n)) - math.asin(math.sqrt(k_b / n)))
     z = float(special.ndtri(0.975) + special.ndtri(0.8))
-    needed = 2 * (z / effect) ** 2 if effect else math.inf
+    fails = fisher > 0.05 and paired[0] > 0.05
+    needed = 2 * (z / effect) ** 2 if fails and effect else None
+    takes = "" if needed is None else f"; about {needed:.0f} prompts an arm would be needed (80 % power)"
     return Challenge(
-        fails=fisher > 0.05 and paired[0] > 0.05,
+        fails=fails,
         text=(
             f"{k_a}/{n} against {k_b}/{n}: difference {100 * (apart.value or 0):+.0f} points, 95 % interval "
             f"{100 * (apart.low or 0):+.0f} to {100 * (apart.high or 0):+.0f}; Fisher p {fisher:.2f}, "
             "McNemar p between "
-            f"{paired[0]:.3g} and {paired[1]:.3g}; about {needed:.0f} prompts an arm would be needed (80 % power)."
+            f"{paired[0]:.3g} and {paired[1]:.3g}{takes}."
         ),
         numbers={"Fisher p": fisher, "McNemar p, least": paired[0], "McNemar p, most": paired[1],
-                 "low": apart.low or 0.0, "high": apart.high or 0.0, "n needed": needed},
+                 "low": apart.low or 0.0, "high": apart.high or 0.0} | ({} if needed is None else {"n needed": needed}),
         inputs=(f"stress/refused/{a}", f"stress/refused/{b}", "stress/prompts"),
     )  # fmt: skip
 
@@ -78,13 +83,16 @@ def zero_of_n(inputs: Inputs, claim: Claim) -> Challenge:
 
 
 def equivalence(inputs: Inputs, claim: Claim) -> Challenge:
-    """Equal counts do not show equal rates: the interval of the difference."""
+    """Equal counts do not show equal rates: by the interval of the difference equivalent, different, or neither."""
     _, _, k_a, k_b, n = _pair(inputs, claim)
     apart = newcombe(k_a, n, k_b, n)
     low, high = apart.low or 0.0, apart.high or 0.0
+    equivalent, different = max(-low, high) <= SAME, low > 0 or high < 0
+    outcome = "equivalent within 10 points" if equivalent else "different" if different else "not to be told"
     return Challenge(
-        fails=max(-low, high) > 0.1,
-        text=f"{k_a}/{n} and {k_b}/{n} leave differences of {100 * low:+.0f} to {100 * high:+.0f} points open (95 %).",
+        fails=not equivalent,
+        text=f"{k_a}/{n} and {k_b}/{n} leave differences of {100 * low:+.0f} to {100 * high:+.0f} points open (95 %): "
+        f"{outcome}.",
         numbers={"low": low, "high": high},
         inputs=("stress/prompts",),
     )

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 from analysis.documents import LOOK
-from analysis.findings import Estimate, Finding, Result
+from analysis.findings import CLEAR_VERDICTS, Estimate, Finding, Result
 from analysis.render import cells as rendered
 from analysis.render.looks import is_look
 from analysis.report.addresses import equals
@@ -28,7 +28,7 @@ MOST_TOLD = 12
 """Sentences above a table."""
 MOST_NOTES = 5
 """Remarks below it."""
-CLEAR = ("supported", "artefact", "degenerate", "suggestive", "not supported", "not enough data")
+CLEAR = ("supported", "contradicted", "artefact", "degenerate", "suggestive", "not supported", "not enough data")
 
 _LONG_WORD = re.compile(r"[^\s()]{25,}")
 _CLEARNESS = {verdict: place for place, verdict in enumerate(CLEAR)}
@@ -94,7 +94,7 @@ def whole(ctx: Context, result: Result) -> str:
 
 
 def _told(ctx: Context, result: Result, kept: Sequence[Finding], key: str) -> Text:
-    clear = [f for f in kept if f.verdict in ("supported", "artefact")]
+    clear = [f for f in kept if f.verdict in CLEAR_VERDICTS]
     items: list[Cell] = [Sentence(text=f.sentence, address=address_of(ctx, result, f)) for f in clear[:MOST_TOLD]]
     counts = Counter(str(f.verdict) for f in kept)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in CLEAR if counts[verdict])
