@@ -17,6 +17,7 @@ KINDS: tuple[Kind, ...] = (
     "reproduced", "up to rounding", "inconsistent", "method unsound", "cannot be checked", "supported by own runs",
     "contradicted by own runs",
 )  # fmt: skip
+Speaks = Literal["for", "against", "undecided"]
 GOOD: frozenset[Kind] = frozenset({"reproduced", "up to rounding", "supported by own runs"})
 """What `--strict` lets pass."""
 
@@ -59,7 +60,7 @@ class Challenge:
 class OwnRuns:
     """What this warehouse's own runs say about a claim."""
 
-    speaks: Literal["for", "against", "undecided"]
+    speaks: Speaks
     same_experiment: bool
     """Same model, conditions and metric; else only a claim about the method in general is compared."""
     text: str

@@ -8,13 +8,14 @@ Column `own` of a claim says how: `effect=BEHAVIOR; a=CONDITION; b=CONDITION; si
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analysis.arms import Arm, from_runs, one
 from analysis.claims.claim import Claim
-from analysis.claims.outcome import OwnRuns
+from analysis.claims.outcome import OwnRuns, Speaks
+from analysis.claims.same import agrees, same_experiment
 from analysis.findings import Finding
 from analysis.gamma.inputs import DEFAULT
 from analysis.query import Conditions, read_sql
@@ -33,9 +34,6 @@ EMBEDDING = "minilm-l6-v2"
 ALPHA = 0.05
 SHOWN = 2
 """Comparisons that a sentence lists."""
-SEEDS_NEEDED = 3
-"""Below, an interval contains almost anything."""
-Speaks = Literal["for", "against", "undecided"]
 
 
 class Own:
@@ -186,19 +184,13 @@ class Own:
         for column in ("condition", "rho_weight", "margin"):
             value = own.get(column)
             if value is not None and not (own.get("condition") == "sft-only" and column != "condition"):
-                conditions.equal(column, value if column == "condition" else float(value))
+                conditions.equal(f"scores.{column}", value if column == "condition" else float(value))
         sql = read_sql("claims_same", conditions=conditions)
         rows = self.wh.rows(
             sql, kind=own["same"], model=own["model"], behavior=own["behavior"], **conditions.parameters
         )
         column = "value" if own.get("quantity") == "after" or own["same"] == "baseline" else "delta"
-        groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-        for row in rows:
-            if row[column] is not None:
-                groups.setdefault((row["model"], row["experiment"] or ""), []).append(row)
-        if not groups:
-            return None
-        return _same_experiment(claim, groups, column)
+        return same_experiment(claim, rows, column)
 
     @cached_property
     def landscape(self) -> Any:
@@ -253,9 +245,8 @@ class Own:
             value = float(places[quantity]())
         except KeyError:  # other probes: not the notes' landscape
             return None
-        agrees = _agrees(claim, value)
         return OwnRuns(
-            speaks="for" if agrees else "against", same_experiment=True, numbers={"here": value},
+            speaks="for" if agrees(claim, value) else "against", same_experiment=True, numbers={"here": value},
             runs=(self.landscape.main.run,),
             text=f"The landscape of the same {sum(self.notes_probes.values()):.0f} probes here gives {value:.4g}.",
         )  # fmt: skip
@@ -270,10 +261,6 @@ def _cross(landscape: Any) -> int:
 def _condition(label: str) -> str:
     """The condition at the beginning of a stratum's label."""
     return label.replace(",", " ").split(" ", 1)[0]
-
-
-def _agrees(claim: Claim, value: float) -> bool:
-    return abs(value - claim.value) <= (claim.precision or 0.0) / 2 + 1e-9 * max(1.0, abs(claim.value))
 
 
 def _from_findings(found: Sequence[tuple[Finding, float]], what: str, sign: str) -> OwnRuns | None:
@@ -295,7 +282,8 @@ def _from_findings(found: Sequence[tuple[Finding, float]], what: str, sign: str)
         if finding.verdict == "supported" and p < ALPHA
     }
     speaks: Speaks = "undecided" if len(decided) != 1 else "for" if decided == {1.0} else "against"
-    told = "; ".join(_told(finding, turn, p) for (finding, turn), p in ranked[:SHOWN])
+    several = len(ranked) > 1
+    told = "; ".join(_told(finding, turn, p, name_strata=several) for (finding, turn), p in ranked[:SHOWN])
     more = f" (and {len(ranked) - SHOWN} more comparisons)" if len(ranked) > SHOWN else ""
     first, turn = ranked[0][0]
     return OwnRuns(
@@ -310,12 +298,15 @@ def _effect_sign(finding: Finding, turn: float, sign: str) -> float:
     return math.copysign(1.0, turn * (finding.effect.value or 0.0)) * (1.0 if sign == "+" else -1.0)
 
 
-def _told(finding: Finding, turn: float, p: float) -> str:
+def _told(finding: Finding, turn: float, p: float, *, name_strata: bool) -> str:
+    """The effect of one comparison; of several, each with its strata."""
+    about = finding.about
+    place = f": {about['a']} against {about['b']}" if "a" in about else f": {about.get('stratum', '')}"
     ends = sorted(turn * end for end in (finding.effect.low, finding.effect.high) if end is not None)
     span = _span(*ends) if len(ends) == 2 else ""
     seeds = f", {min(group.n for group in finding.groups)} seeds" if finding.groups else ""
     value = turn * (finding.effect.value or 0.0)
-    return f"{value:+.3g}{span}, p {p:.2g} ({finding.about['model']}{seeds})"
+    return f"{value:+.3g}{span}, p {p:.2g} ({about['model']}{place if name_strata else ''}{seeds})"
 
 
 def _sign(low: float | None, high: float | None) -> int:
@@ -332,37 +323,3 @@ def _span(low: float | None, high: float | None) -> str:
 def _words(speaks: Speaks) -> str:
     word = {"for": "support it", "against": "contradict it", "undecided": "do not decide it"}[speaks]
     return f"This warehouse's own runs {word}, as far as it is about the method:"
-
-
-def _same_experiment(
-    claim: Claim, groups: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]], column: str
-) -> OwnRuns:
-    """Means of the same experiment here, from the series with most runs.
-
-    For where each agrees by rounding or, with enough seeds, by its interval; against where none does.
-    """
-    most = max(len(rows) for rows in groups.values())
-    told, fits, numbers, runs = [], [], {}, []
-    for (model, experiment), rows in groups.items():
-        if len(rows) < most:
-            continue
-        found = mean_interval([float(row[column]) for row in rows])
-        value = found.value or 0.0
-        known = found.low is not None and found.high is not None
-        inside = known and (found.low or 0.0) <= claim.value <= (found.high or 0.0)
-        if _agrees(claim, value) or (inside and most >= SEEDS_NEEDED):
-            fits.append(True)
-        elif most >= SEEDS_NEEDED:
-            fits.append(False)
-        span = f" [{found.low:.4g}, {found.high:.4g}]" if known else ""
-        name = " ".join(filter(None, (model, experiment)))
-        told.append(f"{value:.4g}{span} ({name}, {len(rows)} {'run' if len(rows) == 1 else 'runs'})")
-        numbers[f"mean here, {name}"] = value
-        runs += [row["run"] for row in rows]
-    speaks: Speaks = "undecided"
-    if fits and len(set(fits)) == 1:
-        speaks = "for" if fits[0] else "against"
-    return OwnRuns(
-        speaks=speaks, same_experiment=True, numbers=numbers, runs=tuple(runs),
-        text=f"Runs of the same experiment in this warehouse give {'; '.join(told)}.",
-    )  # fmt: skip

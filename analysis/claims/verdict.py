@@ -132,9 +132,12 @@ def compose(claim: Claim, check: Check, challenges: Sequence[Challenge], own: Ow
 
 
 def _value(check: Check, own: OwnRuns | None) -> float | None:
-    """The recomputed value; where published inputs give none, that of the same experiment in the warehouse."""
-    if check.value is None and own is not None and own.same_experiment:
-        return next(iter(own.numbers.values()), None)
+    """The recomputed value; where published inputs give none, that of the same experiment in the warehouse.
+
+    None where the warehouse has several: no one of its strata or series stands for the others.
+    """
+    if check.value is None and own is not None and own.same_experiment and len(own.numbers) == 1:
+        return next(iter(own.numbers.values()))
     return check.value
 
 

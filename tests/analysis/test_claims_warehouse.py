@@ -78,6 +78,43 @@ def test_the_same_experiment_supports_or_contradicts_the_figure_itself(ablation)
     assert verdict(path, near).verdict == "supported by own runs"
 
 
+OPEN = Claim(
+    id="open", section="Results", subject="toxicity after rho-guided", statistic="mean", relation="=", value=0.6,
+    precision=0.001, checker="expression", parameters={"expr": "{no/such/figure}"},
+    own={"same": "alignment", "model": "tiny", "quantity": "after", "condition": "rho-guided", "behavior": "toxicity"},
+)  # fmt: skip
+"""A claim that says neither λ nor γ nor any setting."""
+AXES = [
+    {"rho_weight": 0.5}, {"margin": 0.02}, {"settings": {"lora_rank": 16}}, {"settings": {"sft_size": 200}},
+    {"settings": {"max_length": 128}}, {"model": "tiny-other-weights"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("axis", AXES, ids=lambda axis: next(iter(axis)))
+def test_a_claim_that_leaves_its_stratum_open_is_answered_for_each(tmp_path: Path, make_arm, fill_warehouse, axis):
+    path = tmp_path / "runs.db"
+    runs = [
+        make_arm("rho-guided", {"toxicity": values}, split="none", **rest)
+        for values, rest in ((HIGH, {}), (BASE, axis))
+    ]
+    fill_warehouse(path, [run for arm in runs for run in arm])
+    found = verdict(path, OPEN)
+    own = found.own_runs
+    assert own is not None and own.speaks == "undecided" and found.verdict == "cannot be checked"
+    assert sorted(own.numbers.values()) == pytest.approx([0.3, 0.6])  # never their mean, 0.45
+    assert own.text.count("5 runs") == 2 and "does not say which of these 2 strata" in own.text
+    assert found.recomputed is None
+
+
+def test_strata_that_all_say_the_same_answer_an_open_claim(tmp_path: Path, make_arm, fill_warehouse) -> None:
+    path = tmp_path / "runs.db"
+    fill_warehouse(
+        path,
+        [run for x in (0.1, 0.2) for run in make_arm("rho-guided", {"toxicity": HIGH}, split="none", rho_weight=x)],
+    )
+    assert verdict(path, OPEN).verdict == "supported by own runs"
+
+
 def test_nothing_to_say_without_fitting_runs(ablation) -> None:
     path = ablation()
     for name in ("H2c.inverts", "J3.highest", "J4.baseline", "Q2.cross", "W1.bias"):
