@@ -1,9 +1,9 @@
 """Formats of audits of whole models: freeze sweeps, leaderboards, categories of probes, compression by seed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rhodb.ingest import fields as f
-from rhodb.ingest.drafts import RunDraft, add_score
+from rhodb.ingest.drafts import RunDraft, add_score, check_difference
 from rhodb.ingest.fields import Field, FormatError, Object, step
 from rhodb.ingest.formats import Entry, Format, audit_entries, itself, keyed, known, listed
 
@@ -34,20 +34,48 @@ def freeze_run(head: Object, entry: Object, place: str) -> RunDraft:
         table="freeze_sweep",
         family=family,
         finished_at=entry["finished_at"],
+        notes={"label": entry["label"]} if entry["model"] and entry["label"] else {},
     )
-    after, before = {}, {}
-    for name, result in entry["behaviors"].items():
-        pair = type(result) is dict and "compressed" in result
-        after[name] = result["compressed"] if pair else result
-        if pair and result.get("baseline") is not None:
-            before[name] = result["baseline"]
-    audit_entries(draft, after, ".behaviors")
+    pairs = {name: result for name, result in entry["behaviors"].items() if _is_pair(result)}
+    audit_entries(
+        draft, {name: result["compressed"] if name in pairs else result for name, result in entry["behaviors"].items()},
+        ".behaviors",
+    )  # fmt: skip
+    before = {name: result["baseline"] for name, result in pairs.items() if result.get("baseline") is not None}
     if before and not untouched:
         draft.baseline = RunDraft(
             kind="baseline", model=model, seed=0, config={"format": "freeze"}, place=f"{place}.behaviors"
         )
         audit_entries(draft.baseline, before, ".behaviors")
+    elif before:
+        draft.extra["baseline"] = before  # of an entry that is the baseline
+    _beside_pairs(draft, pairs)
     return draft
+
+
+def _is_pair(result: object) -> bool:
+    return type(result) is dict and "compressed" in result
+
+
+def _beside_pairs(draft: RunDraft, pairs: Mapping[str, Object]) -> None:
+    """What stands beside the two results of a behavior: their difference, and what no format declares."""
+    for name, result in pairs.items():
+        rest = {key: value for key, value in result.items() if key not in ("baseline", "compressed")}
+        delta = rest.pop("delta", None)
+        if delta is not None:
+            try:
+                stated = f.maybe_number(delta)
+            except FormatError as error:
+                raise error.under(f".behaviors{step(name)}.delta") from None
+            if stated is not None:
+                both = (_rho(result.get("baseline")), _rho(result["compressed"]))
+                check_difference(draft, f"delta_{name}", stated, *both)
+        if rest:
+            draft.extra[f"behaviors.{name} (beside)"] = rest
+
+
+def _rho(result: object) -> float | None:
+    return f.maybe_number(result["rho"]) if type(result) is dict and result.get("rho") is not None else None
 
 
 def freeze_baselines(runs: list[RunDraft]) -> list[RunDraft]:

@@ -47,6 +47,10 @@ class RunDraft:
     extra: dict[str, Any] = field(default_factory=dict)
     missing: int = 0
     """Scores that the file holds as null or NaN."""
+    warnings: list[str] = field(default_factory=list)
+    """What in the file contradicts itself or was not taken as it stands; the values are in `extra`."""
+    reported: bool = False
+    """Several runs share a baseline: what it lacks is reported once."""
     row: int | None = None
     """Row number, once it has its place in the warehouse."""
 
@@ -61,6 +65,7 @@ class RunDraft:
     def results(self) -> dict[Key, float]:
         """Every number that came out, for comparing."""
         found = {key: value for key, (value, _) in self.scores.items()}
+        found |= counts({key: n for key, (_, n) in self.scores.items()}, self.notes)
         for column in self.outcomes:
             if self.family.get(column) is not None:
                 found["column", column] = float(self.family[column])
@@ -68,6 +73,13 @@ class RunDraft:
             if "category" in row and "truth_corr" in row:
                 found |= category_results(row)
         return found
+
+
+def counts(numbers: dict[Key, int | None], notes: dict[str, Any]) -> dict[Key, float]:
+    """How many a score was taken over, and how many were right: results that two copies of a run must agree in."""
+    found = {(behavior, f"{metric} n"): float(n) for (behavior, metric), n in numbers.items() if n}
+    right = notes.get("positive_count", {})
+    return found | {(behavior, "positive_count"): float(n) for behavior, n in right.items()}
 
 
 CATEGORY_OUTCOMES = ("truth_corr", "mean_delta", "pair_accuracy")
@@ -84,6 +96,19 @@ def add_score(draft: RunDraft, behavior: str, metric: str, value: float, n: int 
     if low is not None and not low <= value <= 1:
         raise FormatError(f"{metric} must lie between {low:g} and 1, got {value:g}", step(behavior))
     draft.scores[behavior, metric] = (value, n if n else None)
+
+
+def check_difference(draft: RunDraft, name: str, stated: float, before: float | None, after: float | None) -> None:
+    """A stated difference says nothing new if it is after - before up to the digits given; else it is kept and told."""
+    if before is not None and after is not None:
+        # Both scores are rounded alike, though 0.5 may stand for 0.500; the difference may be rounded otherwise.
+        rounding = 0.5000001 * 10.0 ** -_decimals_of(stated) + 1.0000001 * 10.0 ** -_decimals((before, after))
+        if abs(after - before - stated) <= max(rounding, 1e-9):
+            return
+        draft.warnings.append(
+            f"{name} is stated as {stated:g}, but {after:g} - {before:g} is {after - before:.6g}: kept in `extra`"
+        )
+    draft.extra[name] = stated
 
 
 def same_results(a: dict[Key, float], b: dict[Key, float]) -> bool:

@@ -15,7 +15,7 @@ from rhodb.errors import InputError
 from rhodb.ingest.drafts import RunDraft
 from rhodb.ingest.external import read_evaluations
 from rhodb.ingest.external_rows import write_evaluations
-from rhodb.ingest.fields import FormatError
+from rhodb.ingest.fields import FormatError, noting_texts
 from rhodb.ingest.files import Candidate, find, load, parse, recognise
 from rhodb.ingest.formats import BELOW_0, read_format
 from rhodb.ingest.write import Conflict, Policy, Writer
@@ -61,10 +61,17 @@ class FileReport:
     def count(self, run: RunDraft) -> None:
         """Account for a run of the file."""
         self.read += 1
-        self.missing += run.missing
-        self.extra += len(run.extra)
         if run.error is not None:
             self.failed_runs.append(f"{run.place}: {run.error}")
+        for draft in (run, run.baseline):
+            if draft is not None and not draft.reported:
+                self._account(draft)
+
+    def _account(self, run: RunDraft) -> None:
+        run.reported = True
+        self.missing += run.missing
+        self.extra += len(run.extra)
+        self.warnings += [f"{run.place}: {warning}" for warning in run.warnings]
         for behavior, (value, _) in run.extra.get(BELOW_0, {}).items():
             reason = "which is no share: kept in `extra`, not as a score"
             self.warnings.append(f"{run.place}: {behavior} is {value:g}, {reason}")
@@ -168,8 +175,14 @@ def ingest_file(connection: Connection, writer: Writer, candidate: Candidate) ->
             return report
         report.format = format_.name
         reading = read_format(format_, value, candidate.path.stem)
-        with _whole(connection, writer):
+        with _whole(connection, writer), noting_texts() as texts:
             writer.write(contents, reading, report)
+            if texts:
+                numbers = f"{len(texts)} numbers stand" if len(texts) > 1 else "a number stands"
+                report.warnings.append(
+                    f"{numbers} in quotes and {'were' if len(texts) > 1 else 'was'} read as "
+                    f"number{'s' * (len(texts) > 1)}: {', '.join(map(repr, texts[:3]))}"
+                )
             if not report.read:
                 report.warnings.append("the file holds no runs")
             if report.conflicts and writer.policy == "report":

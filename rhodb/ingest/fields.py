@@ -1,7 +1,10 @@
 """Declared fields of a JSON object: name, key, type, required; one reader for all, whose errors say where."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,10 +119,36 @@ def name(value: Any) -> str:
     return str(value)
 
 
+_WRITTEN = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""A number as JSON, Python and C write it. "0,5", "5 %" and "1_000" can be meant in more than one way."""
+_texts: ContextVar[list[str] | None] = ContextVar("_texts", default=None)
+
+
+@contextmanager
+def noting_texts() -> Iterator[list[str]]:
+    """The texts that were read as numbers in this block."""
+    found: list[str] = []
+    token = _texts.set(found)
+    try:
+        yield found
+    finally:
+        _texts.reset(token)
+
+
+def unquoted(value: Any) -> Any:
+    """A number that stands in quotes as the number, and noted; anything else as it is."""
+    if type(value) is not str or not (_WRITTEN.fullmatch(value) or value.lower() == "nan"):
+        return value
+    if (noted := _texts.get()) is not None:
+        noted.append(value)
+    return int(value) if value.lstrip("+-").isdigit() and len(value) < 20 else float(value)
+
+
 def number(value: Any) -> float:
-    """A finite number."""
+    """A finite number; one in quotes is taken, and noted, where it can only be meant as a number."""
     if type(value) is float and -1e300 < value < 1e300:
         return value
+    value = unquoted(value)
     if type(value) is not float and type(value) is not int:
         raise FormatError(f"expected a number, got {kind_of(value)}")
     try:
@@ -133,6 +162,7 @@ def number(value: Any) -> float:
 
 def maybe_number(value: Any) -> float | None:
     """A number; NaN is how some programs write a missing one."""
+    value = unquoted(value)
     return None if type(value) is float and math.isnan(value) else number(value)
 
 
@@ -151,11 +181,13 @@ def share(value: Any) -> float:
 
 
 def maybe_share(value: Any) -> float | None:
+    value = unquoted(value)
     return None if type(value) is float and math.isnan(value) else share(value)
 
 
 def maybe_duration(value: Any) -> float | None:
     """Seconds; NaN is missing."""
+    value = unquoted(value)
     return None if type(value) is float and math.isnan(value) else not_negative(value)
 
 
@@ -168,6 +200,7 @@ def count(value: Any) -> int:
 
 
 def seed(value: Any) -> int:
+    value = unquoted(value)
     if type(value) is not int or not 0 <= value < 2**63:
         what = kind_of(value) if type(value) is not int else value
         raise FormatError(f"expected a seed (a whole number from 0 to 2^63 - 1), got {what}")

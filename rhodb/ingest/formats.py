@@ -185,6 +185,10 @@ def audit_entries(draft: RunDraft, raw: Object, path: str) -> None:
             continue
         try:
             entry, rest = f.read(AUDIT, value)
+            if entry["behavior"] not in (None, name):
+                said = f"{path[1:]}.{name} calls itself {entry['behavior']!r}"
+                draft.warnings.append(f"{said}: filed under {name}, what it says is in `extra`")
+                rest = {"behavior": entry["behavior"], **rest}
             if entry["rho"] is None:
                 draft.missing += 1
             else:
@@ -196,5 +200,7 @@ def audit_entries(draft: RunDraft, raw: Object, path: str) -> None:
             raise FormatError(error.reason, path + where) from None
         if entry["positive"] is not None:
             draft.notes.setdefault("positive_count", {})[name] = entry["positive"]
+        if entry["total"] is not None and all(key[0] != name for key in draft.scores):
+            rest = {"total": entry["total"], **rest}  # no score that it could be the n of
         if rest:
             draft.extra[f"{path[1:]}.{name}"] = rest

@@ -15,6 +15,7 @@ STEERING_HEAD = (
     Field(name="device", key="device", type=f.text),
     Field(name="baselines", key="baselines", type=f.mapping),
     Field(name="norms", key="vector_norms", type=f.mapping),
+    Field(name="sweep", key="sweep", type=f.items),
 )
 STEERING_ENTRY = (
     Field(name="layer", key="layer", type=f.count, required=True),
@@ -26,14 +27,16 @@ STEERING_ENTRY = (
 
 
 def steering_head(head: dict[str, Any], stem: str) -> dict[str, Any]:
-    """The audit of the unsteered model, shared by all layers."""
+    """The audit of the unsteered model, shared by all layers; norms of other layers stay with the file."""
+    swept = {str(entry.get("layer")) for entry in head.pop("sweep") or () if type(entry) is dict}
+    norms = {layer: norm for layer, norm in (head["norms"] or {}).items() if layer not in swept}
     before = None
     if head["baselines"] is not None:
         before = RunDraft(
             kind="baseline", model=head["model"], seed=0, config={"format": "steering"}, place="$.baselines"
         )
         audit_entries(before, head["baselines"], ".baselines")
-    return {**head, "stem": stem, "before": before}
+    return {**head, "stem": stem, "before": before, "unread": {"vector_norms": norms} if norms else {}}
 
 
 def steering_run(head: Object, entry: Object, place: str) -> RunDraft:
@@ -45,6 +48,7 @@ def steering_run(head: Object, entry: Object, place: str) -> RunDraft:
         except FormatError as error:
             raise error.under(f".vector_norms{step(str(entry['layer']))}") from None
     alpha = head["alpha"] if entry["alpha"] is None else entry["alpha"]
+    overruled = head["alpha"] if head["alpha"] not in (None, alpha) else None
     draft = RunDraft(
         kind="steering",
         model=head["model"],
@@ -58,6 +62,7 @@ def steering_run(head: Object, entry: Object, place: str) -> RunDraft:
         experiment=head["experiment"] or head["stem"],
         seconds=entry["seconds"],
         device=head["device"],
+        extra=known({"alpha of the file": overruled}),
     )
     audit_entries(draft, entry["results"], ".results")
     return draft
@@ -78,9 +83,10 @@ ATTACK_HEAD = (
     Field(name="model", key="model", type=f.name, required=True),
     Field(name="layer", key="layer", type=f.count, required=True),
     Field(name="device", key="device", type=f.text),
+    Field(name="refusal", key="refusal", type=f.mapping),
+    Field(name="deception", key="deception", type=f.mapping),
 )
 ATTACK_PART = (
-    Field(name="status", key="status", type=f.text),
     Field(name="n_features", key="n_features", type=f.count),
     Field(name="results", key="results", type=f.items),
 )
@@ -94,6 +100,17 @@ ATTACK_ENTRY = (
     Field(name="mean_collateral", key="mean_collateral", type=f.maybe_number),
 )
 ATTACKED = ("refusal", "deception")
+
+
+def attack_head(head: dict[str, Any], stem: str) -> dict[str, Any]:
+    """What a part says beside its results, its status above all, is kept with the file."""
+    declared = {field.key for field in ATTACK_PART}
+    parts = {behavior: head[behavior] or {} for behavior in ATTACKED}
+    beside = {
+        f"{behavior}.{key}": value for behavior, part in parts.items() for key, value in part.items()
+        if key not in declared
+    }  # fmt: skip
+    return {**head, "stem": stem, "unread": beside}
 
 
 def attack_entries(head: Object, value: Object) -> Iterator[Entry]:
@@ -169,6 +186,7 @@ ATTACK = Format(
     entry=ATTACK_ENTRY,
     run=attack_run,
     finish=attack_baselines,
+    prepare=attack_head,
     used=ATTACKED,
     files=("steering_sweep.json",),
 )

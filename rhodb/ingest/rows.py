@@ -1,5 +1,6 @@
 """Rows of ingested runs: looked up, buffered, written in bulk through the driver."""
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from rhodb.ingest.drafts import CATEGORY_OUTCOMES, Key, RunDraft, category_results
+from rhodb.ingest.drafts import CATEGORY_OUTCOMES, Key, RunDraft, category_results, counts
 from rhodb.liveness import now
 from rhodb.records import canonical_json, digest
 from rhodb.rows import bulk_insert, uuid_of
@@ -141,11 +142,11 @@ class StoredRuns(Driver):
 
     def results(self, run_id: int) -> dict[Key, float]:
         """Every number that came out of a run, as `RunDraft.results` gives them."""
-        found: dict[Key, float] = {
-            (row[0], row[1]): row[2]
-            for row in self.fetch("SELECT behavior, metric, value FROM behavior_scores WHERE run_id = ?", (run_id,))
-        }
-        kind = self.fetch("SELECT kind FROM runs WHERE id = ?", (run_id,))[0][0]
+        sql = "SELECT behavior, metric, value, n FROM behavior_scores WHERE run_id = ?"
+        scores = {(row[0], row[1]): (row[2], row[3]) for row in self.fetch(sql, (run_id,))}
+        kind, notes = self.fetch("SELECT kind, notes FROM runs WHERE id = ?", (run_id,))[0]
+        found: dict[Key, float] = {key: value for key, (value, _) in scores.items()}
+        found |= counts({key: n for key, (_, n) in scores.items()}, from_json(notes))
         if columns := OUTCOMES.get(kind):
             for row in self.fetch(
                 f"SELECT {', '.join(columns)} FROM {FAMILY_TABLES[kind]} WHERE run_id = ?", (run_id,)
@@ -325,6 +326,12 @@ class Rows(Driver):
                 sql = "SELECT nextval(pg_get_serial_sequence('runs', 'id')) FROM generate_series(1, ?)"
                 self._ids = [row[0] for row in self.fetch(sql, (ID_BLOCK,))][::-1]
         return self._ids.pop()
+
+
+def from_json(stored: Any) -> dict[str, Any]:
+    """A JSON column as SQLite (text) and PostgreSQL (an object) give it."""
+    found: dict[str, Any] = json.loads(stored) if isinstance(stored, str) else stored or {}
+    return found
 
 
 def to_json(value: dict[str, Any]) -> str:

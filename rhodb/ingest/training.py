@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rhodb.ingest import fields as f
-from rhodb.ingest.drafts import RunDraft, add_score
+from rhodb.ingest.drafts import RunDraft, add_score, check_difference
 from rhodb.ingest.fields import Field, FormatError, Object, step
 from rhodb.ingest.formats import Entry, Format, audit_scores, behavior_numbers, itself, known, listed
 from rhodb.vocabulary import CONDITIONS, STRESS_CONDITIONS
@@ -88,6 +88,7 @@ def alignment_run(head: Object, entry: Object, place: str) -> RunDraft:
     if entry.get("scores") is None and entry.get("deltas") is None:
         if draft.error is None:
             raise FormatError("has neither quick_scores nor quick_deltas nor an error")
+        draft.baseline = head["before"] if head["baseline_scores"] else None
         return draft
     _gaps(draft, entry, head)
     return draft
@@ -107,6 +108,8 @@ def _gaps(draft: RunDraft, entry: Object, head: Object) -> None:
             score = round(before[behavior] + delta, 12)
         elif score is not None and delta is not None and behavior not in before:
             before[behavior] = round(score - delta, 12)
+        elif score is not None and delta is not None:
+            check_difference(draft, f"delta_{behavior}", delta, before[behavior], score)
         if score is not None:
             add_score(draft, behavior, "gap", score, None)
         elif delta is None:

@@ -120,12 +120,12 @@ def broken(name: str, change) -> tuple[str, object]:
 
 
 BROKEN = [
-    (*broken(SWEEP, lambda v: v["runs"][1].update(seed="42")), "$.runs[1].seed", "expected a seed"),
+    (*broken(SWEEP, lambda v: v["runs"][1].update(seed="42a")), "$.runs[1].seed", "expected a seed"),
     (*broken(SWEEP, lambda v: v["runs"][1].pop("seed")), "$.runs[1].seed", "is missing"),
     (*broken(SWEEP, lambda v: v["runs"][1].update(seed=True)), "$.runs[1].seed", "a flag"),
     (*broken(SWEEP, lambda v: v["runs"][1].update(seed=-1)), "$.runs[1].seed", "got -1"),
     (*broken(SWEEP, lambda v: v["runs"][1].update(rho_weight=float("nan"))), "$.runs[1].rho_weight", "finite"),
-    (*broken(SWEEP, lambda v: v["runs"][0]["quick_scores"].update(bias="0.1")),
+    (*broken(SWEEP, lambda v: v["runs"][0]["quick_scores"].update(bias="0,1")),
      "$.runs[0].quick_scores.bias", "expected a number"),
     (*broken(SWEEP, lambda v: v["runs"][0]["quick_scores"].update(bias=float("inf"))),
      "$.runs[0].quick_scores.bias", "finite"),
