@@ -184,7 +184,7 @@ def test_copies_that_differ_only_in_their_counts_are_not_one_run(tmp_path):
 
     with Warehouse.open(tmp_path / "master.db") as wh:
         found = enumerate((135, 134, 135))
-        paths = [write(tmp_path, f"{i}/leaderboard/merged_audit.json", board(right)) for i, right in found]
+        paths = [write(tmp_path, f"leaderboard/{i}.json", board(right)) for i, right in found]
         report = ingest(wh, paths)
         assert [file.added for file in report.files] == [1, 1, 0]
         notes = wh.rows("SELECT notes FROM runs ORDER BY repeat")
