@@ -1,11 +1,15 @@
-"""`rhodb browse`: the warehouse in a web browser through Datasette, read-only, on this machine only."""
+"""`rhodb browse`: the warehouse in a web browser through Datasette, read-only, for whoever has the printed link."""
 
 import html
 import re
 import socket
+import sqlite3
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import Any
 
+from rhodb.browse_access import PrintedLinkOnly
 from rhodb.describe import VIEWS, columns, tables
 from rhodb.errors import InputError
 from rhodb.location import Location
@@ -13,7 +17,7 @@ from rhodb.queries import SavedQuery, saved_queries
 from rhodb.view_columns import WIDE
 from rhodb.warehouse import Warehouse
 
-HOST = "127.0.0.1"
+HOST, HOST_6 = "127.0.0.1", "::1"
 LABELS = {
     "models": "key",
     "probe_sets": "name",
@@ -35,6 +39,8 @@ SETTINGS = {
     "allow_download": False,
     "num_sql_threads": 3,
 }
+OWN_HANDLER = "datasette.handle_exception"
+"""Datasette's plugin that ours stands in for: it prints tracebacks."""
 UNIT = re.compile(r", (s|nats/token)(?:[.:;]|$)")
 
 
@@ -122,21 +128,40 @@ def make_site(location: Location) -> Any:
     Warehouse.open(location.path, create=False, read_only=True).close()  # says what is wrong
     if not plugins.is_registered(plugin):
         plugins.register(plugin, name="rhodb")
+    if plugins.get_plugin(OWN_HANDLER):
+        plugins.unregister(name=OWN_HANDLER)
     make = import_module("datasette.app").Datasette
-    return make([str(location.path)], metadata=metadata(location.path.stem), settings=SETTINGS)
+    sqlite3.enable_callback_tracebacks(False)  # importing Datasette turns them on
+    name = location.path.stem
+    site = make([str(location.path)], metadata=metadata(name), settings=SETTINGS)
+    site.remove_database(name)
+    site.add_database(plugin.QuietDatabase(site, path=str(location.path)), name=name)
+    return site
 
 
-def serve(location: Location, *, port: int, announce: Any) -> None:
-    """Serve until interrupted. `announce` is told the address as soon as the port is taken."""
+def serve(location: Location, *, port: int, announce: Callable[[str], None]) -> None:
+    """Serve until interrupted. `announce` is told the link as soon as the port is taken."""
     site = make_site(location)
     uvicorn = import_module("uvicorn")  # comes with Datasette
-    with socket.socket() as listener:
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(_listener(socket.AF_INET, HOST, port))]
+        port = listeners[0].getsockname()[1]
+        with suppress(InputError):  # a machine without IPv6, or its port is taken: `localhost` leads to IPv4 then
+            listeners.append(stack.enter_context(_listener(socket.AF_INET6, HOST_6, port)))
+        door = PrintedLinkOnly(site.app(), port=port)
+        announce(door.link)
+        config = uvicorn.Config(door, log_level="warning", lifespan="on", ws="none")
+        uvicorn.Server(config).run(sockets=listeners)
+
+
+def _listener(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    """A socket that takes connections from this machine only."""
+    listener = socket.socket(family)
+    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except OSError as error:
-            raise InputError(f"port {port} is taken ({error.strerror}): choose another with --port") from error
+        listener.bind((host, port))
         listener.listen()
-        announce(f"http://{HOST}:{listener.getsockname()[1]}/")
-        config = uvicorn.Config(site.app(), log_level="warning", lifespan="on")
-        uvicorn.Server(config).run(sockets=[listener])
+    except OSError as error:
+        listener.close()
+        raise InputError(f"port {port} is taken ({error.strerror}): choose another with --port") from error
+    return listener

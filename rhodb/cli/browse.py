@@ -16,15 +16,15 @@ def browse(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0: any free one.")] = 8001,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the default browser.")] = False,
 ) -> None:
-    """Serve the warehouse with Datasette on this machine only, until Ctrl-C."""
+    """Serve the warehouse with Datasette on this machine, to whoever opens the printed link, until Ctrl-C."""
     from rhodb.browse import serve
     from rhodb.location import locate
 
-    def announce(address: str) -> None:
-        typer.echo(f"the warehouse is at {address} (Ctrl-C ends)")
+    def announce(link: str) -> None:
+        typer.echo(f"the warehouse is at {link} (Ctrl-C ends)")
         if open_browser:
             import webbrowser
 
-            webbrowser.open(address)
+            webbrowser.open(link)
 
     serve(locate(db), port=port, announce=announce)

@@ -1,16 +1,12 @@
 """The warehouse in a browser: every page answers, explains itself and cannot be written through."""
 
 import asyncio
-import os
 import re
 import shutil
-import subprocess
-import sys
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from browse_server import served
 from legacy_files import write_tree
 
 from rhodb.browse import START, make_site, metadata
@@ -90,61 +86,36 @@ def test_what_cannot_be_browsed_is_said(tmp_path):
         make_site(locate(tmp_path / "nowhere.db"))
 
 
-@contextmanager
-def served(path: Path):
-    """`rhodb browse` as a user starts it; its address."""
-    command = [sys.executable, "-u", "-m", "rhodb", "--db", str(path), "browse", "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
-    try:
-        line = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+/", line)
-        assert found, line + process.stderr.read()
-        yield found[0]
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def test_the_command_serves_on_loopback(path):
+def test_a_taken_port_is_said(path, rhodb):
     pytest.importorskip("datasette")
-    with served(path) as address:
-        page = urllib.request.urlopen(address, timeout=60).read().decode()
+    with served(path) as site:
+        page = site.ask("/").text
         assert "Start here" in page and "v_alignment" in page
-        port = address.rsplit(":", 1)[1].strip("/")
-        listening = Path("/proc/net/tcp").read_text() if Path("/proc/net/tcp").exists() else ""
-        if listening:
-            hexed = f":{int(port):04X} "
-            places = [line.split()[1] for line in listening.splitlines() if hexed in line.split(" 0")[0] + line]
-            assert any(place == f"0100007F:{int(port):04X}" for place in places)
-            assert not any(place == f"00000000:{int(port):04X}" for place in places)
-        with pytest.raises(AssertionError, match="taken"), served_on(path, port):
-            pass
-
-
-@contextmanager
-def served_on(path: Path, port: str):
-    command = [sys.executable, "-m", "rhodb", "--db", str(path), "browse", "--port", port]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    raise AssertionError(done.stderr)
-    yield
+        failed = rhodb("--db", path, "browse", "--port", site.port)
+        assert failed.returncode == 2 and f"port {site.port} is taken" in failed.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 def test_a_real_browser_shows_the_pages(path):
     pytest.importorskip("datasette")
-    with served(path) as address:
-        start = rendered(address)
+    playwright = pytest.importorskip("playwright.sync_api")
+    with served(path) as site, playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page()
+
+        def rendered(target: str) -> str:
+            page.goto(site.address + target)
+            return page.content()
+
+        page.goto(site.link)
+        page.wait_for_url(site.address)
+        start = page.content()
         assert "Start here" in start and "Saved queries" in start
-        table = rendered(f"{address}master/behavior_scores?_sort=run_id")
+        table = rendered("master/behavior_scores?_sort=run_id")
         assert "The score, in the metric" in table and "truth_corr" in table
-        run = re.search(r'href="/(master/runs\?uuid=[^"]+)"', rendered(f"{address}master/v_scores?kind=alignment"))
-        assert "Model it ran on." in (shown := rendered(address + run[1])) and "1 row" in shown
-        query = rendered(f"{address}master/condition-means?metric=gap")
+        run = re.search(r'href="/(master/runs\?uuid=[^"]+)"', rendered("master/v_scores?kind=alignment"))
+        assert "Model it ran on." in (shown := rendered(run[1])) and "1 row" in shown
+        query = rendered("master/condition-means?metric=gap")
         assert "rho-guided" in query and "Error" not in query.split("<h1")[1][:200]
-
-
-def rendered(url: str) -> str:
-    """The page as Chromium has it after its scripts ran."""
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom", url]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        browser.close()
