@@ -12,7 +12,7 @@ from pathlib import Path
 from rhodb.family_records import AlignmentRow, CheckpointScoreRow
 from rhodb.records import Config
 from runners.arms import AlignmentConfig, Arm
-from runners.backend.adapters import load_adapters, save_adapters
+from runners.backend.adapters import adapter_on, read_adapter, save_adapters
 from runners.backend.data_parallel import launched_ranks
 from runners.backend.lora import remove_lora
 from runners.backend.models import LoadedModel
@@ -79,13 +79,14 @@ class AlignmentSession(TrainingSession):
     @contextmanager
     def trained(self, cell: Cell, adapter: Path, progress: CellProgress) -> Iterator[LoadedModel]:
         """The model with the adapter of a training cell: loaded if it was saved, else trained again."""
+        if adapter.is_dir():
+            with adapter_on(self.loaded, read_adapter(self.loaded, adapter)):
+                yield self.loaded
+            return
         try:
-            if adapter.is_dir():
-                load_adapters(self.loaded, adapter)
-            else:
-                arm = self._train(cell, progress)[0]
-                if self._save_adapters:
-                    self._save(arm, adapter)
+            arm = self._train(cell, progress)[0]
+            if self._save_adapters:
+                self._save(arm, adapter)
             yield self.loaded
         finally:
             remove_lora(self.loaded)

@@ -1,7 +1,8 @@
 """Leaderboard: audits of models, and of merges of them that are made here.
 
-A model is a name, a folder in MLX format, a hub id, or a folder with an adapter for `--model`, e.g. one that an
-ablation saved under results/adapters/. `--model` is also the base of the task vectors.
+A model is a name, a folder in MLX format, a hub id, or a folder with an adapter for `--model`: mlx_lm's (LoRA, DoRA,
+full), PEFT's (LoRA, DoRA), or one that an ablation saved under results/adapters/. `--model` is also the base of the
+task vectors.
 """
 
 from typing import Annotated, Literal
@@ -28,6 +29,15 @@ class LeaderboardConfig(RunConfig):
     )
     density: Share = Field(0.5, description="share of a task vector kept by ties, dare-ties and della")
     epsilon: Share = Field(0.1, description="della: keep probabilities spread over density ± epsilon / 2")
+    requantize: bool = Field(
+        False,
+        description="quantise changed matrices again as the base's were; else they stay expanded, so that no small "
+        "change is rounded away",
+    )
+    partial_adapters: bool = Field(
+        False, description="take adapters that lack tensors; the layers concerned stay as they are in the base"
+    )
+    any_base: bool = Field(False, description="take adapters that rhodb trained on other weights than --model's")
     write_models: bool = Field(False, description="write the merged models beside the warehouse")
 
     @field_validator("models", "merge")

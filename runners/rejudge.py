@@ -76,21 +76,19 @@ def _verdicts(wh: Warehouse, judge: str, row: Mapping[str, Any]) -> list[tuple[M
 @contextmanager
 def _model_of(row: Mapping[str, Any]) -> Iterator[Any]:
     """The model that answered, with its adapter."""
-    from runners.backend.adapters import load_adapters
-    from runners.backend.lora import remove_lora
+    from runners.backend.adapters import adapter_on, read_adapter
     from runners.backend.models import load_model
 
     model = load_model(row["key"])
     if model.record.fingerprint != row["fingerprint"]:
         raise InputError(f"model {row['key']!r} is no longer the one that answered in run {row['uuid']}")
-    if row["training_run"] is not None:
-        if row["adapter_path"] is None:
-            raise InputError(f"run {row['training_run']} saved no adapter, so its model cannot be asked again")
-        load_adapters(model, Path(row["adapter_path"]))
-    try:
+    if row["training_run"] is None:
         yield model
-    finally:
-        remove_lora(model)
+        return
+    if row["adapter_path"] is None:
+        raise InputError(f"run {row['training_run']} saved no adapter, so its model cannot be asked again")
+    with adapter_on(model, read_adapter(model, Path(row["adapter_path"]))):
+        yield model
 
 
 def _judged(response: Mapping[str, Any], verdict: Verdict, version: str) -> StressResponseRow:

@@ -4,6 +4,7 @@ An experiment adds its cells and what happens to the model before it is scored. 
 training experiments give it, so that all of them point to one run.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ from runners.backend.memory import MemoryPeak, Shape
 from runners.backend.models import LoadedModel, load_model
 from runners.backend.scoring import PairScore, PairText, SideScore, score_pairs
 from runners.backend.tokenizer import encode
+from runners.backend.weights import model_tensors, not_finite
 from runners.cells import Cell, CellProgress, CellRows
 from runners.config import RunConfig
 from runners.generation_probes import GenerationProbes, load_questions
@@ -175,13 +177,19 @@ class ScoringSession:
     ) -> CellRows:
         model, limit = loaded or self.loaded, self.base_config.max_length
         report = progress.scored if progress else None
-        return self.scored_by(uses, lambda texts: score_pairs(model, texts, max_tokens=limit, on_progress=report))
+        return self.scored_by(
+            uses, lambda texts: score_pairs(model, texts, max_tokens=limit, on_progress=report), model
+        )
 
-    @staticmethod
-    def scored_by(uses: Sequence[ProbeUse], scorer: Scorer) -> CellRows:
-        """Rows of the pairs' scores and every metric of each behavior."""
+    def scored_by(self, uses: Sequence[ProbeUse], scorer: Scorer, loaded: LoadedModel | None = None) -> CellRows:
+        """Rows of the pairs' scores and every metric of each behavior.
+
+        Raises InputError for a cross-entropy that is no number, which names the probe and the model's first bad tensor.
+        """
         rows: dict[str, list[ProbeScoreRow]] = {}
         for use, pair in zip(uses, scorer([pair_text(use) for use in uses]), strict=True):
+            if not (math.isfinite(pair.positive.ce) and math.isfinite(pair.negative.ce)):
+                raise InputError(not_finite_sentence(use, loaded or self.loaded))
             rows.setdefault(use.behavior, []).extend(probe_rows(use, pair))
         scores = [s for behavior, own in rows.items() for s in metrics.behavior_scores(behavior, own)]
         flat = [row for own in rows.values() for row in own]
@@ -234,6 +242,15 @@ class ScoringSession:
         started = time.perf_counter()
         score_pairs(self.loaded, texts, max_tokens=self.base_config.max_length)
         return (time.perf_counter() - started) / max(self._pair_work(sample), 1)
+
+
+def not_finite_sentence(use: ProbeUse, loaded: LoadedModel) -> str:
+    """Which probe has no finite cross-entropy, and which of the model's tensors explains it."""
+    bad = not_finite(model_tensors(loaded.model))
+    why = f"tensor {bad[0]} holds NaN or infinity" if bad else "all weights are finite, so its activations overflow"
+    more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+    probe = f"{use.probe.key!r} ({use.behavior})"
+    return f"model {loaded.record.key!r} gives probe {probe} no finite cross-entropy: {why}{more}"
 
 
 def pair_text(use: ProbeUse) -> PairText:

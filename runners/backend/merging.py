@@ -5,26 +5,18 @@ their sum; those of the methods on task vectors are factors as they stand.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
-import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten, tree_unflatten
-from numpy.typing import NDArray
 
 from rhodb.errors import InputError
-from rhodb.records import digest
-from runners.backend.adapters import CONFIG, load_adapters
-from runners.backend.lora import lora_layers, remove_lora
-from runners.backend.models import LoadedModel, load_model
+from runners.backend.models import LoadedModel
+from runners.backend.weights import Array, Changes, Packed, Tensors, check_floats, dense, model_tensors
 
 Method = Literal["linear", "slerp", "task-arithmetic", "ties", "dare-ties", "della"]
-Array = NDArray[np.float32]
-Weights = dict[str, mx.array]
 RANDOM_METHODS: Final = ("dare-ties", "della")
 
 
@@ -121,76 +113,69 @@ def merge_tensor(base: Array, parents: Sequence[Array], merge: Merge, rng: np.ra
     return base + elect([sparse[merge.method](d) for d in deltas], merge.weights)
 
 
-def merge_weights(base: Weights, parents: Sequence[Weights], merge: Merge, rng: np.random.Generator) -> Weights:
-    """Every tensor merged. One that is the very same object everywhere (untouched by an adapter) is handed on."""
-    merged = {}
-    for name, tensor in base.items():
-        own = [parent[name] for parent in parents]
-        if all(p is tensor for p in own):
-            merged[name] = tensor
-        else:
-            arrays = [np.array(p.astype(mx.float32)) for p in (tensor, *own)]
-            merged[name] = mx.array(merge_tensor(arrays[0], arrays[1:], merge, rng)).astype(tensor.dtype)
-    return merged
+class Source(Protocol):
+    """A parent of a merge: which tensors differ from the base's, and their numbers."""
+
+    def names(self) -> Collection[str]: ...
+
+    def dense(self, name: str) -> Array: ...
 
 
-def model_weights(loaded: LoadedModel) -> Weights:
-    """Name -> tensor, shared with the model."""
-    found: Any = tree_flatten(loaded.model.parameters())
-    return dict(found)
+@dataclass(frozen=True)
+class ModelSource:
+    """A parent that is a model of its own."""
+
+    tensors: Tensors
+
+    def names(self) -> Collection[str]:
+        return self.tensors.keys()
+
+    def dense(self, name: str) -> Array:
+        return dense(self.tensors[name])
 
 
-def parent_weights(base: LoadedModel, key: str) -> Weights:
-    """The weights of a parent: a model by name, folder or hub id, or a folder with an adapter for the base, fused.
+def merge_models(
+    base: Tensors, sources: Sequence[Source], merge: Merge, rng: np.random.Generator, *, requantize: bool = False
+) -> Changes:
+    """Every tensor that a parent has otherwise than the base, merged in float32.
 
-    Raises InputError for a parent whose tensors differ from the base's in names or shapes.
+    Quantised matrices are expanded and stay so, unless `requantize`. Raises InputError for tensors of integers.
     """
-    own = model_weights(base)
-    if (Path(key) / CONFIG).is_file():
-        return own | _fused(base, Path(key))
-    if key == base.record.key:
-        return own
-    weights = model_weights(load_model(key))
-    wrong = sorted(
-        n for n in own.keys() | weights.keys() if n not in own or n not in weights or own[n].shape != weights[n].shape
-    )
-    if wrong:
-        raise InputError(
-            f"{key!r} and {base.record.key!r} have different shapes (first at {wrong[0]}), so they cannot be merged"
-        )
-    return weights
+    changes = Changes(requantize=requantize)
+    differ = set().union(*(source.names() for source in sources))
+    for name, tensor in base.items():
+        if name not in differ:
+            continue
+        check_floats(name, tensor)
+        own = dense(tensor)
+        parents = [source.dense(name) if name in source.names() else own for source in sources]
+        changes.add(name, tensor, own, merge_tensor(own, parents, merge, rng))
+    return changes
 
 
-def fingerprint(base: Weights, weights: Weights) -> str:
-    """Identity of a model by its tensors that are not the base's own."""
-    parts = [
-        f"{name} {digest(np.array(tensor.astype(mx.float32)).tobytes())}"
-        for name, tensor in sorted(weights.items())
-        if tensor is not base[name]
-    ]
-    return digest("\n".join(parts))
+def check_same_architecture(base: LoadedModel, parent: LoadedModel) -> None:
+    """Raises InputError where the parent's tensors, configuration or tokens do not allow a merge with the base."""
+    pair = f"{parent.record.key!r} and {base.record.key!r}"
+    shapes, others = ({n: tuple(t.shape) for n, t in model_tensors(m.model).items()} for m in (base, parent))
+    if wrong := sorted(n for n in shapes.keys() | others.keys() if shapes.get(n) != others.get(n)):
+        raise InputError(f"{pair} have different shapes (first at {wrong[0]}), so they cannot be merged")
+    ours, theirs = (computing_arguments(m) for m in (base, parent))
+    if wrong := sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n)):
+        told = ", ".join(f"{n} {theirs.get(n)!r} and {ours.get(n)!r}" for n in wrong)
+        raise InputError(f"{pair} compute differently from their weights ({told}), so they cannot be merged")
+    ours, theirs = ({i: t for t, i in m.tokenizer.get_vocab().items()} for m in (base, parent))
+    if wrong := sorted(i for i in ours.keys() & theirs.keys() if ours[i] != theirs[i]):
+        i = wrong[0]
+        raise InputError(f"{pair} have different tokens (id {i} is {theirs[i]!r} and {ours[i]!r}): no merge of them")
 
 
-def _fused(base: LoadedModel, folder: Path) -> Weights:
-    load_adapters(base, folder)
-    try:
-        fused = {f"{name}.weight": layer.fuse().weight for name, layer in lora_layers(base.model)}
-        mx.eval(fused)
-        return fused
-    finally:
-        remove_lora(base)
+_NO_ARITHMETIC: Final = ("max_position_embeddings", "quantization", "quantization_config")
 
 
-@contextmanager
-def weights_in_place(loaded: LoadedModel, weights: Mapping[str, mx.array]) -> Iterator[None]:
-    """Inside the block the model computes with these weights."""
-    before = model_weights(loaded)
-    try:
-        loaded.model.update(tree_unflatten(list(weights.items())))
-        mx.eval(loaded.model.parameters())
-        yield
-    finally:
-        loaded.model.update(tree_unflatten(list(before.items())))
+def computing_arguments(loaded: LoadedModel) -> dict[str, Any]:
+    """What a model's class was told of its configuration, but for what changes no number."""
+    arguments: dict[str, Any] = vars(loaded.model.args) if hasattr(loaded.model, "args") else loaded.config
+    return {name: value for name, value in arguments.items() if name not in _NO_ARITHMETIC}
 
 
 def save_model_folder(loaded: LoadedModel, folder: Path) -> None:
@@ -199,10 +184,23 @@ def save_model_folder(loaded: LoadedModel, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     save_model(folder, loaded.model)
-    # A GGUF's quantisation is only a remark: its weights were expanded.
-    config = {k: v for k, v in loaded.config.items() if not (k == "quantization" and isinstance(v, str))}
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(_config_as_it_is(loaded), indent=2) + "\n", encoding="utf-8")
     loaded.tokenizer.save_pretrained(str(folder))
+
+
+def _config_as_it_is(loaded: LoadedModel) -> dict[str, Any]:
+    """The configuration; what it says of quantisation holds for the layers that are quantised now."""
+    config = dict(loaded.config)
+    packed = [n for n, t in model_tensors(loaded.model).items() if isinstance(t, Packed)]
+    for key in ("quantization", "quantization_config"):
+        told = config.get(key)
+        if not packed or isinstance(told, str):  # a GGUF's quantisation is only a remark: its weights were expanded
+            config.pop(key, None)
+        elif isinstance(told, dict):
+            # An entry for a single layer would quantise it again, whatever its weights are.
+            own = {n.removesuffix(".weight") for n in packed}
+            config[key] = {n: v for n, v in told.items() if not isinstance(v, dict) or n in own}
+    return config
 
 
 def _sum(arrays: Sequence[Any]) -> Array:

@@ -8,16 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import mlx.core as mx
 import numpy as np
-from mlx.nn.layers.base import Module
-from mlx.nn.layers.linear import Linear
-from mlx.nn.layers.quantized import QuantizedLinear
 from numpy.typing import NDArray
 
 from rhodb.errors import InputError
 from runners.backend.lora import layer_keys
 from runners.backend.models import LoadedModel
+from runners.backend.weights import Changes, dense, in_place, layer_paths, model_tensors
 
 Matrix = NDArray[np.floating[Any]]
 
@@ -82,55 +79,19 @@ def compressed(loaded: LoadedModel, ratio: float, *, requantize: bool = False) -
     A ratio of 1 changes nothing. Quantised projections become plain ones, or are quantised again as before.
     """
     rank_of((1, 1), ratio)
+    tensors = model_tensors(loaded.model)
     keys = layer_keys(loaded.model, TARGETS) if ratio < 1 else []
-    replaced: list[tuple[Module, str, Module]] = []
+    changes = Changes(requantize=requantize)
     squares = [0.0, 0.0]
-    try:
-        for layer in loaded.model.layers:
-            for key in keys:
-                parent, name = _parent(layer, key)
-                old = getattr(parent, name)
-                dense = _dense(old)
-                matrix = np.array(dense.weight.astype(mx.float32))
-                low = truncate(matrix, rank_of(matrix.shape, ratio))
-                squares[0] += float(np.square(matrix - low).sum())
-                squares[1] += float(np.square(matrix).sum())
-                dense.weight = mx.array(low).astype(dense.weight.dtype)
-                setattr(parent, name, _quantized(dense, old) if requantize else dense)
-                replaced.append((parent, name, old))
-        mx.eval(loaded.model.parameters())
+    for name in (f"{path}.{key}.weight" for path in layer_paths(loaded.model) for key in keys):
+        matrix = dense(tensors[name])
+        low = truncate(matrix, rank_of(matrix.shape, ratio))
+        squares[0] += float(np.square(matrix - low).sum())
+        squares[1] += float(np.square(matrix).sum())
+        changes.add(name, tensors[name], matrix, low)
+    with in_place(loaded, changes.tensors):
         yield Compression(
-            n_matrices=len(replaced),
+            n_matrices=len(changes.tensors),
             relative_error=(squares[0] / squares[1]) ** 0.5 if squares[1] else 0.0,
-            requantized=requantize and any(isinstance(old, QuantizedLinear) for _, _, old in replaced),
+            requantized=changes.requantized > 0,
         )
-    finally:
-        for parent, name, old in replaced:
-            setattr(parent, name, old)
-
-
-def _parent(layer: Module, key: str) -> tuple[Module, str]:
-    *path, name = key.split(".")
-    for part in path:
-        layer = getattr(layer, part)
-    return layer, name
-
-
-def _dense(old: Any) -> Linear:
-    """A plain layer of the same matrix and bias."""
-    weight = old.weight
-    if isinstance(old, QuantizedLinear):
-        weight = mx.dequantize(weight, old.scales, old.biases, group_size=old.group_size, bits=old.bits)
-    layer = Linear(1, 1, bias="bias" in old)
-    layer.weight = weight
-    if "bias" in old:
-        layer.bias = old.bias
-    layer.freeze()
-    return layer
-
-
-def _quantized(dense: Linear, old: Module) -> Module:
-    if not isinstance(old, QuantizedLinear):
-        return dense
-    quantized: Module = QuantizedLinear.from_linear(dense, group_size=old.group_size, bits=old.bits)
-    return quantized
