@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.answers import PublishedTable
+from analysis.experiments import by_experiment
 from analysis.memo import of_last_frame
-from analysis.strata import Cell, Stratum, gate, is_missing, records
+from analysis.strata import Cell, Held, Stratum, gate, is_missing, records
 from rhodb.vocabulary import BEHAVIORS
 
 if TYPE_CHECKING:
@@ -126,22 +127,29 @@ def from_runs(frame: "pd.DataFrame") -> Grid | None:
     """The richest grid among finished rho-guided runs (sft-only stands in for λ = 0); None without any.
 
     Runs are sorted by the design gate (`analysis.strata`): only runs that agree in model and all settings but
-    λ, γ and seed share a grid; cells with contradicting copies or without a baseline are left out and named.
+    λ, γ and seed share a grid; cells with contradicting copies or without a baseline are left out and named. Where
+    seeds repeat with other results the grid is that of the richest experiment, with those that share no arm with it.
     """
-    strata, messages = gate(records(frame))
+    rows, messages = by_experiment(records(frame))
+    strata, more = gate(rows)
+    messages += more
     guided = [stratum for stratum in strata if stratum.arm.condition == "rho-guided"]
     groups: dict[tuple[Any, ...], list[Stratum]] = defaultdict(list)
     for stratum in guided:
         groups[stratum.kind, stratum.model, stratum.model_fingerprint, stratum.settings].append(stratum)
     if not groups:
         return None
-    best = max(groups.values(), key=_richness)
+    composed = {key: _composed(found) for key, found in groups.items()}
+    best, left_out = max(composed.values(), key=lambda found: _richness(found[0]))
+    messages += _borrowed(best, left_out)
     if len(groups) > 1:
         messages.append(
             f"{len(groups)} groups of runs differ in model or settings; the one with most margins and doses is used "
             f"({len(best)} strata of {best[0].model}): choose another with --model or --where"
         )
+    used = list(dict.fromkeys(stratum.experiment for stratum in best))
     plain = [s for s in strata if s.arm.condition == "sft-only" and _same_training(s, best[0])]
+    plain = next((own for name in used if (own := [s for s in plain if s.experiment == name])), plain)
     if len(plain) > 1:
         messages.append(f"{len(plain)} different sft-only strata could stand for λ = 0: none is used; narrow --where")
         plain = []
@@ -153,6 +161,31 @@ def from_runs(frame: "pd.DataFrame") -> Grid | None:
         if (arm := _run_arm(stratum, look[0], cell, default, messages)) is not None
     ]
     return Grid(model=best[0].model, arms=tuple(_without_twins(arms, messages)), messages=tuple(messages))
+
+
+def _composed(strata: Sequence[Stratum]) -> tuple[list[Stratum], list[Stratum]]:
+    """The strata of the richest experiment and of those that share no arm with what is taken; and the others."""
+    parts: dict[str, list[Stratum]] = defaultdict(list)
+    for stratum in strata:
+        parts[stratum.experiment].append(stratum)
+    taken: list[Stratum] = []
+    left: list[Stratum] = []
+    for part in sorted(parts.values(), key=_richness, reverse=True):
+        held = Held([*taken, *part])
+        fits = all(held.allow(a, b) and a.arm != b.arm for a in taken for b in part)
+        (taken if fits else left).extend(part)
+    return taken, left
+
+
+def _borrowed(taken: Sequence[Stratum], left: Sequence[Stratum]) -> list[str]:
+    """Which experiments a grid is made of, and which were left out because they measured the same arms again."""
+    used, others = (list(dict.fromkeys(s.experiment for s in part if s.experiment)) for part in (taken, left))
+    told = []
+    if len(used) > 1:
+        told.append(f"arms of {' and of '.join(used)} stand in one grid: neither has the other's")
+    if others:
+        told.append(f"left out, as the same arms were measured there again: {', '.join(others)}")
+    return told
 
 
 def _richness(strata: Sequence[Stratum]) -> tuple[int, int]:

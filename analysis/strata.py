@@ -1,7 +1,9 @@
 """The design gate: which runs replicate one another, which arms may be compared, what is refused.
 
 A stratum is the set of runs that agree in everything but seed: kind, model (with fingerprint) and the whole
-configuration. Two strata are compared only if they differ in exactly one of condition, λ and γ.
+configuration, and, where seeds repeat with other results, experiment. Two strata are compared only if they differ in
+exactly one of condition, λ and γ; arms of two experiments only where neither experiment has the other's arm itself
+(`Held`). Series (dose ladders, ablations) are made within one experiment.
 """
 
 import json
@@ -11,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rhodb.frames import values_of
 
@@ -59,6 +61,8 @@ class Stratum:
     arm: Arm
     settings: tuple[tuple[str, str], ...]
     """Flattened key and canonical JSON of the value, sorted; nulls left out, as they apply to nothing."""
+    experiment: str = ""
+    """Where seeds repeat with other results, so that experiments had to be told apart; else empty."""
 
     def mismatches(self, other: "Stratum") -> list[str]:
         """Settings that apply to both strata and differ."""
@@ -93,6 +97,45 @@ Look = tuple[str, str, str]
 """behavior, metric, split."""
 
 
+class Placed(Protocol):
+    """What an experiment holds, as far as comparisons ask: a stratum, or a sheet of the panel."""
+
+    @property
+    def arm(self) -> Arm: ...
+    @property
+    def settings(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def experiment(self) -> str: ...
+
+
+class Held:
+    """Which experiment has which arm: the one rule for comparing strata of different experiments.
+
+    An arm is set against the arms of its own experiment. Against those of another one it is set only where each of
+    the two lacks the other's arm: a control that was run apart has nothing of its own to stand beside.
+    """
+
+    def __init__(self, strata: Iterable[Placed]) -> None:
+        """`strata`: all of one model."""
+        self._arms: dict[tuple[str, Arm], list[dict[str, str]]] = defaultdict(list)
+        for stratum in strata:
+            self._arms[stratum.experiment, stratum.arm].append(dict(stratum.settings))
+
+    def allow(self, a: Placed, b: Placed) -> bool:
+        """Whether their experiments let two strata be compared."""
+        if a.experiment == b.experiment:
+            return True
+        return not self._has(a.experiment, b) and not self._has(b.experiment, a)
+
+    def _has(self, experiment: str, wanted: Placed) -> bool:
+        """Whether an experiment has an arm itself, under settings that contradict nothing."""
+        asked = dict(wanted.settings)
+        return any(
+            all(asked.get(key, value) == value for key, value in own.items())
+            for own in self._arms.get((experiment, wanted.arm), ())
+        )
+
+
 def gate(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[Stratum, dict[Look, Cell]], list[str]]:
     """Sort rows into strata and cells; report what was dropped or refused, one sentence each."""
     strata: dict[Stratum, dict[Look, Cell]] = defaultdict(dict)
@@ -118,7 +161,7 @@ def gate(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[Stratum, dict[Look, Ce
 
 
 EXPERIMENT = "experiment apart"
-"""Key of a row, and then a setting of its stratum, where experiments had to be told apart."""
+"""Key of a row where experiments had to be told apart."""
 
 _identity = itemgetter("kind", "model", "model_fingerprint", "config", "condition", "rho_weight", "margin")
 
@@ -155,15 +198,13 @@ def is_missing(value: float | None) -> bool:
 def stratum_of(row: Mapping[str, Any]) -> Stratum:
     """The stratum of a row: its configuration's JSON without seed and arm, null values left out."""
     margin = None if is_missing(row["margin"]) else float(row["margin"])
-    settings = _own_settings(row["config"])
-    if row.get(EXPERIMENT):
-        settings = tuple(sorted((*settings, (EXPERIMENT, json.dumps(row[EXPERIMENT], ensure_ascii=False)))))
     return Stratum(
         kind=row["kind"],
         model=row["model"],
         model_fingerprint=row["model_fingerprint"],
         arm=Arm.of(row["condition"], float(row["rho_weight"]), margin),
-        settings=settings,
+        settings=_own_settings(row["config"]),
+        experiment=row.get(EXPERIMENT) or "",
     )
 
 
@@ -195,13 +236,14 @@ def comparable_pairs(strata: Sequence[Stratum]) -> list[tuple[Stratum, Stratum]]
     models: dict[tuple[str, ...], list[Stratum]] = defaultdict(list)
     for stratum in sorted(strata, key=_strength):
         models[stratum.kind, stratum.model, stratum.model_fingerprint].append(stratum)
+    held = {key: Held(bucket) for key, bucket in models.items()}
     return [
         (later, earlier)
-        for bucket in models.values()
+        for key, bucket in models.items()
         for peers in _same_settings(bucket)
         for i, later in enumerate(peers)
         for earlier in peers[:i]
-        if later.comparable(earlier)
+        if later.comparable(earlier) and held[key].allow(later, earlier)
     ]
 
 
@@ -216,7 +258,12 @@ def _same_settings(strata: Sequence[Stratum]) -> Iterable[list[Stratum]]:
 
 def _strength(stratum: Stratum) -> tuple[int, float, float, tuple[tuple[str, str], ...]]:
     arm = stratum.arm
-    return _ORDER.index(arm.condition), arm.rho_weight or 0.0, arm.margin or 0.0, stratum.settings
+    return (
+        _ORDER.index(arm.condition),
+        arm.rho_weight or 0.0,
+        arm.margin or 0.0,
+        (*stratum.settings, ("", stratum.experiment)),
+    )
 
 
 _ORDER = ("sft-only", "shuffled-pairs", "contrastive-only", "rho-guided")
@@ -242,8 +289,7 @@ def usual_settings(configs: Sequence[Mapping[str, str]]) -> dict[str, str]:
     values: dict[str, Counter[str]] = defaultdict(Counter)
     for config in configs:
         for key, value in config.items():
-            if key != EXPERIMENT:
-                values[key][value] += 1
+            values[key][value] += 1
     most = {key: counts.most_common(1)[0] for key, counts in values.items() if len(counts) > 1}
     return {key: value for key, (value, count) in sorted(most.items()) if 2 * count > len(configs)}
 
@@ -278,9 +324,9 @@ def _labels_of(peers: Sequence[Stratum]) -> dict[Stratum, str]:
         if len(margins[arm.condition]) > 1 and arm.rho_weight:
             parts.append("γ=unknown" if arm.margin is None else f"γ={arm.margin:g}")
         shown = sorted(varying["any"] & config.keys() | varying[arm.condition])
-        told = (key for key in shown if key != EXPERIMENT and (key not in config or config[key] != usual.get(key)))
+        told = (key for key in shown if key not in config or config[key] != usual.get(key))
         parts += [f"{key}={short_setting(config.get(key, 'unset'))}" for key in told]
-        parts += [f"({json.loads(config[EXPERIMENT])})"] if EXPERIMENT in config else []
+        parts += [f"({stratum.experiment})"] if stratum.experiment else []
         if many_models:
             parts.append(f"weights {stratum.model_fingerprint[:8]}")
         names[stratum] = " ".join(parts)

@@ -4,7 +4,6 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import pairwise
 
 import numpy as np
 from scipy import special
@@ -18,6 +17,7 @@ from analysis.panel import Sheet
 from analysis.stats.batches import QUICK
 from analysis.stats.couplings import coupling_changes, many_spearman_pairs
 from analysis.stats.results import Array, Estimate, Test, no_estimate
+from analysis.strata import Held
 from analysis.study import StudyOptions
 
 MOST_SHOWN = 50
@@ -186,7 +186,10 @@ def change_without(case: _Case, pair: tuple[int, int], rng: np.random.Generator)
 
 
 def neighbours(sheets: list[Sheet]) -> list[tuple[Sheet, Sheet]]:
-    """Guided sheets of one model and settings next to each other in γ (same λ) or in λ (same γ)."""
+    """Guided sheets of one model and settings next to each other in γ (same λ) or in λ (same γ).
+
+    Of experiments told apart, each sheet has its neighbour among those that it may be compared with (`Held`).
+    """
     lines: dict[tuple[object, ...], list[tuple[float, Sheet]]] = defaultdict(list)
     for sheet in sheets:
         arm = sheet.arm
@@ -194,11 +197,17 @@ def neighbours(sheets: list[Sheet]) -> list[tuple[Sheet, Sheet]]:
             continue
         place = (sheet.model, sheet.settings, sheet.metric, sheet.split)
         lines[(*place, "γ", arm.rho_weight)].append((arm.margin, sheet))
-        lines[(*place, "λ", arm.margin, sheet.experiment)].append((arm.rho_weight, sheet))
+        lines[(*place, "λ", arm.margin)].append((arm.rho_weight, sheet))
+    models: dict[str, list[Sheet]] = defaultdict(list)
+    for sheet in sheets:
+        models[sheet.model].append(sheet)
+    held = {model: Held(members) for model, members in models.items()}
     found = []
     for line in lines.values():
         ordered = sorted(line, key=lambda item: item[0])
-        found += [(a, b) for (x, a), (y, b) in pairwise(ordered) if x != y]
+        for x, a in ordered:
+            above = [(y, b) for y, b in ordered if y > x and held[a.model].allow(a, b)]
+            found += [(a, b) for y, b in above if y == above[0][0]]
     return found
 
 

@@ -12,8 +12,10 @@ from sample_tree import SHARED, needs_sample
 
 from analysis.anomalies.dose import reversals
 from analysis.anomalies.study import Anomalies, data_of
+from analysis.answers import AnswerOptions
 from analysis.effects import Effects
 from analysis.findings import Finding, Result
+from analysis.gamma.study import Gamma
 from analysis.panel import Design, Panel, Sheet
 from analysis.quality.study import Quality
 from analysis.stats.couplings import spearman_pairs
@@ -221,6 +223,26 @@ def test_rising_doses_are_supported(frames: dict[str, pd.DataFrame], truth: dict
     means = [group.mean for group in factual.groups]
     assert means == pytest.approx(list(truth["p03_monotonic"]["mean"].values()), abs=1e-9)
     assert factual.verdict == "supported"
+
+
+def test_two_margins_of_two_experiments_are_compared_by_every_study(
+    frames: dict[str, pd.DataFrame], effects: Result, truth: dict[str, Any]
+) -> None:
+    # The control without a margin was run apart; each of two experiments has the arm at γ 0.1 that it lacks.
+    answer = Gamma().compute(frames["effects"], "db", AnswerOptions(split="none"), np.random.default_rng(0))
+    inputs = answer.drawing.inputs
+    for behavior, expected in truth["gamma"].items():
+        at_zero, at_tenth = inputs.sweeps[behavior]
+        assert (at_zero.mean, at_tenth.mean) == pytest.approx((expected["mean_margin_0"], expected["mean_margin_0.1"]))
+        pairs = [
+            finding
+            for finding in effects.findings
+            if finding.about["behavior"] == behavior
+            and {run for g in (at_zero, at_tenth) for run in g.inputs} == set(finding.evidence.runs)
+        ]
+        assert [pair.tests[0].p for pair in pairs] == pytest.approx([expected["compare"]["welch_p"]])
+    assert inputs.sound.point == pytest.approx(truth["gamma"]["bias"]["gamma_star"])
+    assert sum("left out, as the same arms were measured there again" in text for text in answer.messages) == 1
 
 
 def test_effects_of_the_ablation(effects: Result, truth: dict[str, Any]) -> None:

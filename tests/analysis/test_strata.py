@@ -81,3 +81,17 @@ def test_what_most_strata_share_is_said_once() -> None:
     half = [stratum(0.2, "1"), stratum(0.2, "2")]
     assert list(labels(half).values()) == ["rho-guided epochs=1", "rho-guided epochs=2"]
     assert unsaid(half) == []
+
+
+def test_arms_of_two_experiments_are_compared_only_where_neither_has_the_others() -> None:
+    def stratum(experiment: str, weight: float, margin: float) -> Stratum:
+        arm = Arm.of("rho-guided", weight, margin)
+        return Stratum(kind="a", model="m", model_fingerprint="f", arm=arm, settings=(), experiment=experiment)
+
+    sweep = [stratum("sweep", weight, 0.1) for weight in (0.1, 0.2)]
+    again, control = stratum("again", 0.2, 0.1), stratum("control", 0.2, 0.0)
+    pairs = {frozenset(pair) for pair in comparable_pairs([*sweep, again, control])}
+    assert pairs == {
+        frozenset(sweep),  # within the experiment
+        frozenset((control, sweep[1])), frozenset((control, again)),  # the control has no γ 0.1, they have no γ 0
+    }  # fmt: skip  # and never sweep's λ 0.1 against again's λ 0.2, which sweep has itself
