@@ -62,7 +62,14 @@ def _finding(entry: Mapping[str, Any], query: Query) -> Finding:
         about=entry["about"],
         unit=entry["unit"],
         groups=tuple(
-            Group(label=g["label"], seeds=tuple(g["seeds"]), values=tuple(g["values"]), mean=g["mean"], sd=g["sd"])
+            Group(
+                label=g["label"],
+                seeds=tuple(g["seeds"]),
+                values=tuple(g["values"]),
+                mean=g["mean"],
+                sd=g["sd"],
+                seeds_known=g.get("seeds_known", True),
+            )
             for g in entry["groups"]
         ),
         effect=Estimate(**entry["effect"]),

@@ -262,6 +262,7 @@ def _group(cell: Cell, name: str, quantity: str) -> Group:
         values=tuple(values),
         mean=float(np.mean(values)) if values else None,
         sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        seeds_known=all(row.get("seed_known", 1) for row in cell.rows.values()),
     )
 
 

@@ -4,13 +4,14 @@ A closed set of frozen dataclasses that turn into JSON without NaN; drawing and 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
 from typing import Any, Final, Literal
 
 import orjson
 
 from analysis.query import Query
+from analysis.stats.conventional import Conventional, conventional
 from analysis.stats.multiplicity import Correction, adjust
 from analysis.stats.results import Estimate, Test
 
@@ -34,6 +35,8 @@ class Group:
     mean: float | None
     sd: float | None
     """Standard deviation over seeds (n - 1); None with one value."""
+    seeds_known: bool = True
+    """False where nobody recorded them: their numbers then only tell the runs apart."""
 
     @property
     def n(self) -> int:
@@ -137,6 +140,9 @@ def _plain(finding: Finding, query: Query, groups: dict[int, dict[str, Any]]) ->
     plain = _fields(finding)
     plain["groups"] = [groups[id(group)] for group in finding.groups]
     plain["evidence"] = _fields(finding.evidence)
+    printed = as_papers_print(finding)
+    if printed is not None:
+        plain["as_papers_print"] = asdict(printed)
     if finding.evidence.query is query:
         plain["evidence"]["query"] = None
     return plain | {"n": finding.effect.n, "p": finding.p, "p_adjusted": finding.p_adjusted}
@@ -149,6 +155,15 @@ _values = {kind: attrgetter(*kind.__slots__) for kind in (Finding, Group, Eviden
 def _fields(value: Finding | Group | Evidence) -> dict[str, Any]:
     kind = type(value)
     return dict(zip(kind.__slots__, _values[kind](value), strict=True))
+
+
+def as_papers_print(finding: Finding) -> Conventional | None:
+    """Cohen's d, t tests and Wilcoxon's of an effect between two groups; None for what a detector looked at."""
+    if "detector" in finding.about or len(finding.groups) != 2:
+        return None
+    a, b = finding.groups
+    values = [dict(zip(side.seeds, side.values, strict=True)) for side in (a, b)]
+    return conventional(*values, paired=a.seeds_known and b.seeds_known)
 
 
 def correct(tests: list[Test], correction: Correction) -> list[Test]:

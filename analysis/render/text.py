@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from analysis.findings import Finding, Result
 from analysis.query import literal
-from analysis.render import looks
+from analysis.render import looks, papers
 from analysis.render.cells import headers, row
 from rhodb.errors import InputError
 
@@ -58,6 +58,7 @@ def evidence(result: Result, number: int) -> str:
         f"Finding {number}. {finding.sentence}",
         f"Values by seed ({finding.about.get('quantity', 'value')}):",
         *seeds,
+        *papers.lines(finding),
         *(f"Note: {note}" for note in finding.notes),
         f"Method: {finding.evidence.method}",
         f"Reference: {finding.evidence.reference}",
@@ -90,14 +91,18 @@ def _flat(finding: Finding) -> dict[str, object]:
         flat |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     welch, exact = finding.tests[:2]
     left_out = finding.robustness
-    return flat | {
-        "welch_p": welch.p,
-        "adjusted_p": welch.p_adjusted,
-        "exact_p": exact.p,
-        "exact_floor": exact.floor,
-        "one_seed_out_low": left_out and left_out.lowest,
-        "one_seed_out_high": left_out and left_out.highest,
-        "one_seed_out_largest_p": left_out and left_out.largest_p,
-        "verdict": finding.verdict,
-        "sentence": finding.sentence,
-    }
+    return (
+        flat
+        | {
+            "welch_p": welch.p,
+            "adjusted_p": welch.p_adjusted,
+            "exact_p": exact.p,
+            "exact_floor": exact.floor,
+            "one_seed_out_low": left_out and left_out.lowest,
+            "one_seed_out_high": left_out and left_out.highest,
+            "one_seed_out_largest_p": left_out and left_out.largest_p,
+            "verdict": finding.verdict,
+            "sentence": finding.sentence,
+        }
+        | papers.columns(finding)
+    )

@@ -1,6 +1,9 @@
 """The study `effects`: what is compared, what is refused, what the verdicts promise."""
 
+import csv
+import io
 import json
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 from analysis.effects import Effects
 from analysis.findings import Finding, Result
 from analysis.needed import seeds_a_side
-from analysis.render.text import to_json
+from analysis.render.text import evidence, to_csv, to_json
 from analysis.study import StudyOptions
 
 Make = Callable[..., list]  # type: ignore[type-arg]
@@ -270,3 +273,20 @@ def test_what_is_asked_alone_is_answered_as_in_the_whole(make_arm: Make, make_fr
     assert asked.standardised.low == pytest.approx(twin.standardised.low, rel=1e-12)
     assert (asked.verdict, asked.robustness, asked.evidence.runs) == (
         twin.verdict, twin.robustness, twin.evidence.runs)  # fmt: skip
+
+
+def test_json_csv_and_evidence_give_the_numbers_of_papers(make_arm: Make, make_frame: Frame) -> None:
+    frame = make_frame([*make_arm("sft-only", {"bias": LOW}), *make_arm("rho-guided", {"bias": HIGH})])
+    result = effects(frame)
+    (written,) = json.loads("".join(to_json(result)))["findings"]
+    student, paired = stats.ttest_ind(HIGH, LOW), stats.ttest_rel(HIGH, LOW)
+    printed = written["as_papers_print"]
+    assert (printed["student_t"], printed["student_df"], printed["student_p"]) == pytest.approx(
+        (student.statistic, 8, student.pvalue)
+    )
+    assert printed["pairs"] == 5 and printed["paired_p"] == pytest.approx(paired.pvalue)
+    assert printed["wilcoxon_p"] == pytest.approx(stats.wilcoxon(HIGH, LOW).pvalue)
+    (line,) = csv.DictReader(io.StringIO(to_csv(result)))
+    assert float(line["cohens_d"]) == pytest.approx(student.statistic / math.sqrt(2.5))
+    assert float(line["paired_t"]) == pytest.approx(paired.statistic)
+    assert f"Student's t: {student.statistic:.4g}, df 8" in evidence(result, 1)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from analysis.documents import LOOK
 from analysis.findings import CLEAR_VERDICTS, Estimate, Finding, Result
 from analysis.render import cells as rendered
+from analysis.render import papers
 from analysis.render.looks import is_look
 from analysis.report.addresses import equals
 from analysis.report.context import DASH, Context, number, unique
@@ -60,7 +61,7 @@ def address_of(ctx: Context, result: Result, finding: Finding) -> str:
         by_run=bool(finding.evidence.runs),
         pick=f"study {result.study}, finding {finding.number}: " + ", ".join(v for v in about.values() if v),
         command=ctx.command(result.study, finding.number),
-        method=finding.evidence.method,
+        method="; ".join([finding.evidence.method, *papers.sentences(finding)]),
         reference=finding.evidence.reference,
     )
 
