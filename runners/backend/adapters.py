@@ -232,7 +232,7 @@ def _read_tensors(path: Path) -> dict[str, mx.array]:
         mx.eval(tensors)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"cannot read {path}: {' '.join(str(error).split())}") from error
-    return dict(tensors)
+    return dict(sorted(tensors.items()))
 
 
 def _config(loaded: LoadedModel, spec: TrainSpec) -> dict[str, Any]:
