@@ -11,6 +11,7 @@ from analysis.findings import Result
 from analysis.looks import RULE, Look, judged
 from analysis.panel import Panel, panels
 from analysis.quality import measurements, runs, scores
+from analysis.quality.old_results import wrong_by_version
 from analysis.quality.pooled import pooled_strata
 from analysis.query import Conditions, Query, read_sql
 from analysis.study import Study, StudyOptions
@@ -33,6 +34,7 @@ CHECKS: dict[str, Check] = {
     "training": runs.training,
     "train-eval gap": scores.train_eval_gap,
     "seeds": runs.seeds_without_meaning,
+    "old results": wrong_by_version,
 }
 
 

@@ -1,6 +1,7 @@
 -- Finished and failed runs with provenance, course of training and scores: one row a run and score, or one a run without.
 WITH run_axes AS (
     SELECT runs.id, runs.uuid AS run, runs.kind, models.key AS model, models.fingerprint AS model_fingerprint,
+           models.architecture, models.quantization,
            runs.seed, runs.seed_known, runs.experiment, runs.origin, runs.config, runs.config_hash, runs.baseline_run_id,
            runs.state, runs.host, runs.device, runs.platform, runs.git_commit, runs.versions, runs.started_at,
            runs.notes, trained.condition, trained.rho_weight, trained.margin, trained.sft_size, trained.lora_rank,
@@ -21,7 +22,8 @@ training AS (
     FROM train_steps
     GROUP BY run_id
 )
-SELECT chosen.run, chosen.kind, chosen.model, chosen.model_fingerprint, chosen.seed, chosen.seed_known,
+SELECT chosen.run, chosen.kind, chosen.model, chosen.model_fingerprint, chosen.architecture,
+       chosen.quantization, chosen.seed, chosen.seed_known,
        chosen.experiment, chosen.origin, chosen.config, chosen.config_hash, chosen.state, chosen.host, chosen.device, chosen.platform,
        chosen.versions, chosen.git_commit, chosen.started_at, chosen.notes, chosen.condition, chosen.rho_weight, chosen.margin,
        chosen.train_ce_loss, chosen.train_rho_loss, base.uuid AS baseline,

@@ -31,6 +31,7 @@ def clean(rng: np.random.Generator) -> pd.DataFrame:
         config_hash=frame["config"].map(digest), state="done", origin="rhodb", notes="{}", platform="Linux",
         device="cpu", versions="{}", git_commit="abc", host=[f"h{begun[run] % 2}" for run in frame["run"]],
         started_at=[f"2026-01-01T{begun[run] // 60:02}:{begun[run] % 60:02}" for run in frame["run"]],
+        architecture="llama", quantization=None,
         train_ce_loss=2.0, train_rho_loss=0.1, steps=50, highest_ce=3.0, mean_ce=2.0, active=80, highest_rho=0.4,
     )  # fmt: skip
     # The configuration of a run states its arm.
@@ -94,7 +95,7 @@ def test_equal_scores_of_two_settings_are_a_setting_without_effect_not_two_copie
     assert "twice" not in found.sentence
 
 
-PLANTED = [check for check in CHECKS if check != "training"]
+PLANTED = [check for check in CHECKS if check not in ("training", "old results")]
 
 
 def answers(frame: pd.DataFrame, check: str) -> list[Finding]:
