@@ -1,5 +1,6 @@
 """Corrections for the number of looks: Holm (family-wise error) and Benjamini-Hochberg (false discovery rate)."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -8,6 +9,8 @@ import numpy.typing as npt
 from analysis.stats.results import Array, as_sample
 
 Correction = Literal["holm", "bh", "none"]
+Procedure = Literal["holm", "ordered"]
+"""How a family of registered hypotheses shares its alpha."""
 
 
 def adjust(p_values: npt.ArrayLike, correction: Correction) -> Array:
@@ -38,3 +41,16 @@ def _in_order(adjusted: Array, order: npt.NDArray[np.intp]) -> Array:
     result = np.empty_like(adjusted)
     result[order] = np.minimum(adjusted, 1.0)
     return result
+
+
+def family_levels(supported: Sequence[bool], alpha: float, procedure: Procedure) -> list[float]:
+    """Level at which each claim of a registered family is tested, given which ones are supported so far.
+
+    holm: alpha over the number of claims that are not supported yet. ordered: all of alpha for the first claim that is
+    not supported, nothing for those behind it (hierarchical gatekeeping). With tests that are sequential each, levels
+    may be handed on at any look (Ye, Li, Liu & Yao 2013): boundaries only fall as the level rises.
+    """
+    left = [place for place, done in enumerate(supported) if not done]
+    if procedure == "ordered":
+        return [alpha if done or place == left[0] else 0.0 for place, done in enumerate(supported)]
+    return [alpha / max(len(left), 1)] * len(supported)
