@@ -94,10 +94,11 @@ def naive_bounds_crossed(values: Array, alpha: float) -> npt.NDArray[np.bool_]:
         return np.asarray((mean / se >= -special.stdtrit(np.array(EVERY) - 1, alpha)).any(axis=1))
 
 
-def rate(hits: npt.NDArray[np.bool_]) -> tuple[float, float]:
+def rate(hits: npt.ArrayLike) -> tuple[float, float]:
     """Share, and its Monte Carlo standard error."""
-    share = float(hits.mean())
-    return share, float(np.sqrt(share * (1 - share) / hits.size))
+    array = np.asarray(hits, dtype=np.float64)
+    share = float(array.mean())
+    return share, float(np.sqrt(share * (1 - share) / array.size))
 
 
 def outcomes(rule: Rule, asked: Question, values: Array) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int8]]:
