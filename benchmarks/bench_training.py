@@ -118,7 +118,7 @@ def rho_guided(loaded: LoadedModel, pools: dict[str, list[PairText]], steps: int
         if number == 1:  # the first step warms both up
             separate, ours = Timer(), Timer()
         expected, _ = separate(lambda texts=texts, pairs=pairs: separate_passes(loaded, texts, pairs))
-        with stepper.ready():
+        with stepper.ready(texts):
             mx.reset_peak_memory()
             loss, count = ours(lambda texts=texts, pairs=pairs: stepper.step(texts, pairs))
             peak = max(peak, mx.get_peak_memory())
@@ -188,7 +188,7 @@ def sft_only(theirs: LoadedModel, ours: LoadedModel, pools: dict[str, list[PairT
 
     def turn() -> None:
         start = next(batches)
-        with stepper.ready():
+        with stepper.ready(texts):
             timer(lambda: update(texts[start : start + 2]))
 
     callback = TakeTurns(turn)

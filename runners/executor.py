@@ -109,6 +109,8 @@ class Executor:
         self._spool = spooling.Spool.beside(warehouse)
         self._owner = this_process()
         self._report = Report()
+        self._said: set[str] = set()
+        """What was said about how a model is computed: once is enough."""
         self._finished: set[str] = set()
         """Keys of the identities known to be done, here, before or elsewhere (spooled ones too)."""
 
@@ -258,6 +260,10 @@ class Executor:
             self._report.failed[cell.label] = done.error
             self._reporter.cell_failed(cell, done.error)
             return
+        for sentence in rows.notes.get("forward_slower", ()):
+            if sentence not in self._said:
+                self._said.add(sentence)
+                self._reporter.message(f"    {sentence}")
         (self._report.executed if stored else self._report.spooled).append(cell.label)
         self._finished.add(_key(cell.identity))
         self._reporter.cell_done(cell, done.seconds)

@@ -28,6 +28,7 @@ from runners import metrics
 from runners.backend.generation import GENERATION_WORK
 from runners.backend.memory import MemoryPeak, Shape
 from runners.backend.models import LoadedModel, load_model
+from runners.backend.proof import forward_notes
 from runners.backend.scoring import PairScore, PairText, SideScore, score_pairs
 from runners.backend.tokenizer import encode
 from runners.backend.weights import model_tensors, not_finite
@@ -128,7 +129,7 @@ class ScoringSession:
         with MemoryPeak() as peak:
             untouched = cell.baseline is None and cell.identity == self.baseline
             rows = self.score(self.uses, progress) if untouched else self.run_cell(cell, artefacts, progress)
-        return replace(rows, notes={**rows.notes, "mlx_peak_mib": peak.mib})
+        return replace(rows, notes={**rows.notes, **forward_notes(self.loaded), "mlx_peak_mib": peak.mib})
 
     @cached_property
     def shape(self) -> Shape:

@@ -3,8 +3,10 @@
 "Layer l" always means the residual stream after layer l, from 0.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import mlx.core as mx
@@ -13,10 +15,13 @@ from mlx.nn.layers.base import Module
 from numpy.typing import NDArray
 
 from rhodb.errors import InputError
+from runners.backend.anatomy import FAILURES, Anatomy, LayerList, layer_list
 from runners.backend.device import is_cpu
-from runners.backend.fastmath import fast_math
+from runners.backend.forward import Forward
 from runners.backend.models import LoadedModel
 from runners.backend.passes import CPU_BUDGET, GPU_BUDGET
+from runners.backend.proof import proven
+from runners.backend.rows import Batch, Side
 
 Change = Callable[[mx.array], mx.array]
 """Residual stream (R, L, D) -> residual stream."""
@@ -26,8 +31,11 @@ Pool = Literal["last", "all"]
 """The last token of a text, or the mean over all its tokens."""
 
 
-class _Tapped(Module):
-    """A decoder layer whose output goes through a function; everything else about it is the layer's own."""
+class Tapped(Module):
+    """A decoder layer whose output goes through a function; everything else about it is the layer's own.
+
+    InputError where the layer's output is not the residual stream.
+    """
 
     def __init__(self, layer: Module, after: Change) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -35,30 +43,116 @@ class _Tapped(Module):
         self._after = after
 
     def __call__(self, *args: Any, **kwargs: Any) -> mx.array:
-        return self._after(self.layer(*args, **kwargs))
+        hidden = self.layer(*args, **kwargs)
+        if not isinstance(hidden, mx.array) or hidden.ndim != 3:
+            raise InputError(
+                f"the layers of {type(self.layer).__module__} cannot be read or changed one by one: they hand on more "
+                "than a residual stream"
+            )
+        return self._after(hidden)
 
     def __getattr__(self, name: str) -> Any:
+        return _of_layer(super().__getattr__, name)
+
+
+def _of_layer(own: Callable[[str], Any], name: str) -> Any:
+    """An attribute of a stand-in, or of the layer that it stands for."""
+    try:
+        return own(name)
+    except AttributeError:
+        return getattr(own("layer"), name)
+
+
+class _Given(Module):
+    """In the place of a decoder layer: hands on the stream it was made with, or else the one it is given."""
+
+    def __init__(self, layer: Module, stream: mx.array | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.layer = layer
+        self._stream = stream
+
+    def __call__(self, hidden: mx.array, *_: Any, **__: Any) -> mx.array:
+        return hidden if self._stream is None else self._stream
+
+    def __getattr__(self, name: str) -> Any:
+        return _of_layer(super().__getattr__, name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerStack:
+    """A way through a model whose layers can be left out or changed in one pass, while others use the model too."""
+
+    forward: Forward
+    anatomy: Anatomy
+    layers: LayerList
+
+    @classmethod
+    def of(cls, forward: Forward) -> "LayerStack | None":
+        """None for a model whose body does not keep its layers itself."""
+        if forward.anatomy is None:
+            return None
+        layers = layer_list(forward.model)
+        return (
+            cls(forward=forward, anatomy=forward.anatomy, layers=layers)
+            if layers.owner is forward.anatomy.body
+            else None
+        )
+
+    def run(
+        self, batch: Batch, *, done: int = 0, stream: mx.array | None = None, after: Mapping[int, Change] | None = None
+    ) -> mx.array:
+        """Hidden states after the last norm, from the stream after the first `done` layers on.
+
+        The model's own body is called, with a list of layers of its own. MLX is lazy: what comes before `stream` is
+        never computed.
+        """
+        layers = list(self.layers.layers)
+        layers[:done] = [
+            _Given(layer, stream if index == done - 1 else None) for index, layer in enumerate(layers[:done])
+        ]
+        for index, change in (after or {}).items():
+            layers[index] = Tapped(layers[index], change)
+        body = copy.copy(self.anatomy.body)
+        body[self.layers.key] = layers
+        return self.forward.through(body, batch)
+
+    def leaves_out(self, batch: Batch, done: int) -> bool:
+        """Whether the stream after `done` layers is all that the others take from these: same states, same floats."""
+        streams: list[mx.array] = []
+
+        def keep(stream: mx.array) -> mx.array:
+            streams.append(stream)
+            return stream
+
         try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("layer"), name)
+            expected = self.run(batch, after={done - 1: keep})
+            found = self.run(batch, done=done, stream=streams[0])
+            return bool(mx.array_equal(found, expected).item())
+        except (*FAILURES, InputError):
+            return False
 
 
 @contextmanager
 def changed(model: Module, changes: Mapping[int, Change]) -> Iterator[None]:
     """Inside the block each named layer's output goes through its function. InputError for a layer there is not."""
-    layers = model.model.layers  # some models' own `layers` is a copy of the list
-    for index in changes:
-        if not 0 <= index < len(layers):
-            raise InputError(f"layer {index} is out of range: the model has layers 0 to {len(layers) - 1}")
+    check_layers(model, changes)
+    layers = layer_list(model).layers
     originals = {index: layers[index] for index in changes}
     try:
         for index, change in changes.items():
-            layers[index] = _Tapped(layers[index], change)
+            layers[index] = Tapped(layers[index], change)
         yield
     finally:
         for index, layer in originals.items():
             layers[index] = layer
+
+
+def check_layers(model: Module, indices: Iterable[int]) -> None:
+    """InputError for a layer that there is not, or a model whose layers cannot be changed one by one."""
+    count = len(layer_list(model).layers)
+    for index in indices:
+        if not 0 <= index < count:
+            raise InputError(f"layer {index} is out of range: the model has layers 0 to {count - 1}")
 
 
 def residuals(loaded: LoadedModel, texts: Sequence[Ids], layers: Sequence[int]) -> Iterator[tuple[int, list[Floats]]]:
@@ -72,12 +166,14 @@ def residuals(loaded: LoadedModel, texts: Sequence[Ids], layers: Sequence[int]) 
 
         return record
 
-    with fast_math(loaded.model), changed(loaded.model, {index: recorder(index) for index in layers}):
+    sides = [Side(ids=ids, answer_from=None) for ids in texts if len(ids) > 1]
+    longest = max(map(len, texts))
+    with proven(loaded, sides, longest), changed(loaded.model, {index: recorder(index) for index in layers}):
         for batch in _batches(texts):
             tokens = np.zeros((len(batch), max(len(texts[i]) for i in batch)), np.int32)
             for row, i in enumerate(batch):
                 tokens[row, : len(texts[i])] = texts[i]
-            mx.eval(loaded.model.model(mx.array(tokens)))
+            _ = loaded.model(mx.array(tokens))  # MLX is lazy: what the layers do not need is never computed
             found = [np.array(seen[index].astype(mx.float32)) for index in layers]
             for row, i in enumerate(batch):
                 yield i, [states[row, : len(texts[i])] for states in found]

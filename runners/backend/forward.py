@@ -1,38 +1,131 @@
-"""Hidden states of rows, through any mlx_lm model; in tree form where the model's attention allows it."""
+"""The ways through a model: rows that share beginnings, rows of their own, or mlx_lm's whole call."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.base import Module
+from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 
-from runners.backend.device import is_cpu
-from runners.backend.rows import Batch, Side, make_batches, single_row, tree_row
+from runners.backend.anatomy import Anatomy
+from runners.backend.rows import Batch
 
 Body = Callable[[Batch], mx.array]
 """Batch (R, L) -> hidden states (R, L, D) after the last norm."""
 
-_PROBE_TEXTS = ((5, 9, 2, 7, 3, 8), (5, 9, 2, 6, 4, 1, 2))
+Form = Literal["tree", "rows", "whole"]
+"""tree: pairs as tree rows, through the model's body, and its head at chosen positions; rows: the same, a text a row;
+whole: the logits of all positions by one call, nothing shared or replaced."""
+FAST_FORMS: Final[tuple[Form, ...]] = ("tree", "rows")
+"""Fastest first."""
+
+Operations = Callable[[Module], AbstractContextManager[None]]
+"""Puts fast operations into a model for the length of a block, as `fastmath.fast_math` does."""
 
 
-class TreePositions:
-    """Stands where mlx_lm's layers expect a key-value cache: it hands the rows' positions to the rotary embedding.
+@contextmanager
+def nothing_replaced(_: Module) -> Iterator[None]:
+    """Operations that leave the model's own in place."""
+    yield
 
-    Layers ask a cache for `offset`, which they pass to `rope`, and for `update_and_fetch`.
+
+@dataclass(frozen=True, kw_only=True)
+class Forward:
+    """One way from tokens to logits, ready for use."""
+
+    model: Module
+    form: Form
+    anatomy: Anatomy | None
+    """None in the form `whole`, in which the hidden states are the logits already."""
+    caches: int = 0
+    """Layers that are told of tree rows by their caches."""
+    body: Body | None = None
+    """Stands in for the model's own body."""
+
+    @property
+    def trees(self) -> bool:
+        """It accepts tree rows."""
+        return self.form == "tree"
+
+    def hidden(self, batch: Batch) -> mx.array:
+        """Hidden states (R, L, D) of a batch, after the last norm.
+
+        In the form `rows`, right padding needs no mask: attention is causal, and nobody asks for what padding yields.
+        """
+        if self.body is not None:
+            return self.body(batch)
+        whole: Module = self.model if self.anatomy is None else self.anatomy.body
+        return self.through(whole, batch)
+
+    def logits(self, states: mx.array) -> mx.array:
+        """Hidden states (N, D) -> logits (N, V)."""
+        return states if self.anatomy is None else self.anatomy.logits(states)
+
+    def through(self, body: Module, batch: Batch) -> mx.array:
+        """What a module like the model's own makes of a batch."""
+        tokens, at = mx.array(batch.tokens), TreeRows(batch)
+        states: mx.array = body(tokens, cache=[at] * self.caches) if self.trees else body(tokens)
+        return states
+
+
+@contextmanager
+def opened(
+    model: Module, anatomy: Anatomy | None, form: Form, *, max_positions: int, operations: Operations
+) -> Iterator[Forward]:
+    """One way through a model. No text is longer than `max_positions`; `anatomy` may be None for `whole` only.
+
+    Inside the block of the tree form the model's rotary embeddings are wrapped. Raises one of `anatomy.FAILURES`, here
+    or when it is used, where the form does not fit the model.
+    """
+    if form == "whole" or anatomy is None:
+        yield Forward(model=model, form="whole", anatomy=None)
+        return
+    with ExitStack() as stack:
+        stack.enter_context(operations(model))
+        caches = 0
+        if form == "tree":
+            caches = _cached_layers(model)
+            stack.enter_context(_positioned_ropes(model, max_positions))
+        yield Forward(model=model, form=form, anatomy=anatomy, caches=caches)
+
+
+def _cached_layers(model: Module) -> int:
+    """How many caches a model's body takes. ValueError where they are more than keys and values: it has a memory of
+    what it read in order, and cannot read two branches."""
+    caches: list[Any] = make_prompt_cache(model)
+    if not caches or not all(isinstance(cache, KVCache | RotatingKVCache) for cache in caches):
+        raise ValueError("its layers keep a state that is no list of keys and values")
+    return len(caches)
+
+
+class TreeRows:
+    """Stands where mlx_lm's bodies expect a layer's cache: it has the rows' own positions and masks.
+
+    A body asks its caches for `make_mask`, a layer for `offset`, which it passes to `rope`, and `update_and_fetch`.
     """
 
-    def __init__(self, positions: mx.array) -> None:
-        self.positions = positions
+    def __init__(self, batch: Batch) -> None:
+        self.positions = mx.array(batch.positions)
+        self._batch = batch
+        self._masks: dict[int | None, mx.array] = {}
         self._rotations: dict[bytes, tuple[mx.array, mx.array]] = {}
 
     @property
-    def offset(self) -> "TreePositions":
+    def offset(self) -> "TreeRows":
         return self
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         return keys, values
+
+    def make_mask(self, length: int, *, window_size: int | None = None, return_array: bool = False) -> mx.array:
+        """(R, 1, L, L), true where a position sees another: of its branch, not later, within the window."""
+        assert length == self.positions.shape[1]
+        if window_size not in self._masks:
+            self._masks[window_size] = mx.array(self._batch.visible(window_size))
+        return self._masks[window_size]
 
     def rotation(self, table: "RotationTable") -> tuple[mx.array, mx.array]:
         """Factors of these positions, each (R, 1, L, D)."""
@@ -57,12 +150,15 @@ class RotationTable:
         factors, partners = np.empty_like(image), np.empty_like(image)
         factors[:, first], factors[:, ~first] = cosines, cosines
         partners[:, first], partners[:, ~first] = -sines, sines
-        self.traditional = traditional
+        self.traditional, self.dims = traditional, dims
         self.key = image.tobytes()
         self.parts = (mx.array(factors), mx.array(partners))
 
-    def rotate(self, x: mx.array, at: TreePositions) -> mx.array:
-        """x (R, H, L, D) rotated to the positions of its rows."""
+    def rotate(self, x: mx.array, at: TreeRows) -> mx.array:
+        """x (R, H, L, D) rotated to the positions of its rows; dimensions beyond the embedding's stay as they are."""
+        if x.shape[-1] > self.dims:
+            turned = self.rotate(x[..., : self.dims], at)
+            return mx.concatenate([turned, x[..., self.dims :]], axis=-1)
         factors, partners = at.rotation(self)
         if self.traditional:
             pairs = x.reshape(*x.shape[:-1], -1, 2)
@@ -74,7 +170,7 @@ class RotationTable:
 
 
 class _PositionedRope(Module):
-    """A layer's rotary embedding that also takes `TreePositions` as its offset."""
+    """A layer's rotary embedding that also takes `TreeRows` as its offset."""
 
     def __init__(self, rope: Module, table: RotationTable) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -82,99 +178,30 @@ class _PositionedRope(Module):
         self._table = table
 
     def __call__(self, x: mx.array, offset: Any = 0) -> mx.array:
-        if isinstance(offset, TreePositions):
+        if isinstance(offset, TreeRows):
             return self._table.rotate(x, offset)
         rotated: mx.array = self.rope(x, offset=offset)
         return rotated
 
 
 @contextmanager
-def row_forward(model: Module, max_positions: int) -> Iterator[tuple[Body, bool]]:
-    """The function that computes a batch's hidden states, and whether it accepts tree rows.
-
-    No text is longer than `max_positions`. Whether the tree form fits a model is tried out: its result on a small
-    tree must equal that of the plain forward pass. Inside the block the model's `rope` modules are wrapped.
-    """
-    attentions = [layer for layer in model.modules() if isinstance(layer.get("rope"), Module)]
-    ropes = [(layer, layer.rope) for layer in attentions]
-    try:
-        fits = _attention_span(model) >= max_positions and _install(ropes, max_positions) and _tree_equals_plain(model)
-        yield (_tree_body(model) if fits else _plain_body(model)), fits
-    finally:
-        for layer, rope in ropes:
-            layer.rope = rope
-
-
-def head(model: Module) -> Callable[[mx.array], mx.array]:
-    """Hidden states (N, D) -> logits (N, V)."""
-    projection: Callable[[mx.array], mx.array] = (
-        model.lm_head if "lm_head" in model else model.model.embed_tokens.as_linear
-    )
-    return projection
-
-
-def _plain_body(model: Module) -> Body:
-    """Right padding needs no mask: attention is causal, and nobody asks for what the padding yields."""
-    return lambda batch: model.model(mx.array(batch.tokens))
-
-
-def _tree_body(model: Module) -> Body:
-    inner = model.model
-    additive = is_cpu()
-    dtype = model.model.embed_tokens(mx.array([0])).dtype
-
-    def body(batch: Batch) -> mx.array:
-        visible = mx.array(batch.visible())
-        mask = mx.where(visible, 0.0, -1e9).astype(dtype) if additive else visible
-        at = TreePositions(mx.array(batch.positions))
-        hidden = inner.embed_tokens(mx.array(batch.tokens))
-        for layer in inner.layers:
-            hidden = layer(hidden, mask, cache=at)
-        result: mx.array = inner.norm(hidden)
-        return result
-
-    return body
-
-
-def _attention_span(model: Module) -> float:
-    """How far back every layer sees: the smallest window or chunk that the model's arguments name."""
-    arguments = vars(model.args) if hasattr(model, "args") else {}
-    spans = [
-        value
-        for name, value in arguments.items()
-        if ("window" in name or "chunk" in name) and isinstance(value, int) and value > 1
-    ]
-    return min(spans, default=float("inf"))
-
-
-def _install(ropes: list[tuple[Module, Module]], max_positions: int) -> bool:
-    """Wrap the rotary embeddings; False, with nothing changed, if there is none or one that is not understood."""
+def _positioned_ropes(model: Module, max_positions: int) -> Iterator[None]:
+    """Inside the block the model's rotary embeddings take `TreeRows`. ValueError for one that is not understood."""
     tables: dict[bytes, RotationTable] = {}  # layers nearly always rotate alike: one table for all
-    wrapped = []
-    for layer, rope in ropes:
-        dims = getattr(rope, "dims", None)
-        if dims is None or getattr(layer, "head_dim", dims) != dims:
-            return False
+    wrapped: list[tuple[Module, Module, _PositionedRope]] = []
+    for layer in model.modules():
+        rope = layer.get("rope")
+        if not isinstance(rope, Module):
+            continue
+        dims = getattr(rope, "dims", getattr(rope, "dim", None))
+        if dims is None:
+            raise ValueError(f"its rotary embedding {type(rope).__name__} does not say how many dimensions it turns")
         table = RotationTable(rope, dims, max_positions)
-        wrapped.append((layer, _PositionedRope(rope, tables.setdefault(table.key, table))))
-    for layer, rope in wrapped:
-        layer.rope = rope
-    return bool(wrapped)
-
-
-def _tree_equals_plain(model: Module) -> bool:
-    """Try the tree form on two short texts that begin alike."""
-    first, second = (Side(ids=ids, answer_from=None) for ids in _PROBE_TEXTS)
-    (tree,) = make_batches([tree_row(0, first, 1, second)], budget=64, multiple=8)
+        wrapped.append((layer, rope, _PositionedRope(rope, tables.setdefault(table.key, table))))
     try:
-        states = _tree_body(model)(tree)[0]
-        plain = [_plain_body(model)(make_batches([single_row(0, s)], budget=64)[0])[0] for s in (first, second)]
-        mx.eval(states, plain)
-    except (AttributeError, TypeError, ValueError):  # layers that want other arguments or another cache
-        return False
-    tolerance = 1e-3 if states.dtype == mx.float32 else 5e-2
-    for (_, terms), expected in zip(tree.rows[0].members, plain, strict=True):
-        found = states[mx.array(tree.rows[0].sources[terms])]
-        if not mx.all(mx.abs(found - expected) <= tolerance * mx.abs(expected).max()).item():
-            return False
-    return True
+        for layer, _, positioned in wrapped:
+            layer.rope = positioned
+        yield
+    finally:
+        for layer, rope, _ in wrapped:
+            layer.rope = rope

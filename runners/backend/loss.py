@@ -11,7 +11,6 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.nn.layers.base import Module
 from mlx.nn.losses import cross_entropy
 from mlx.nn.utils import value_and_grad
 from mlx.utils import tree_map
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from runners.backend.batching import Group
 from runners.backend.cross_entropy import token_cross_entropy_
-from runners.backend.forward import Body, head
+from runners.backend.forward import Forward
 
 FloatArray = NDArray[np.float64]
 
@@ -58,24 +57,24 @@ class StepBatch:
         return sum(len(group.weights) // 2 for group in self.contrast)
 
 
-def plain_step(model: Module, body: Body, batch: StepBatch, *, rho_weight: float, margin: float) -> StepLoss:
-    """Loss and gradient with MLX's own operations: for GPUs, and for models whose head is not a plain matrix."""
+def plain_step(forward: Forward, batch: StepBatch, *, rho_weight: float, margin: float) -> StepLoss:
+    """Loss and gradient with MLX's own operations through all logits: for GPUs, and whatever `fast_step` cannot."""
     values: dict[str, mx.array] = {}
 
     def total() -> mx.array:
-        terms = [_text_ce(model, body, group) for group in batch.sft]
+        terms = [_text_ce(forward, group) for group in batch.sft]
         loss = mx.array(0.0)
         if terms:
             values["ce"] = mx.concatenate(terms).sum()
             loss = loss + values["ce"]
         if batch.contrast:
-            ces = mx.concatenate([_text_ce(model, body, group) for group in batch.contrast])
+            ces = mx.concatenate([_text_ce(forward, group) for group in batch.contrast])
             hinges = mx.maximum(0.0, ces[0::2] - ces[1::2] + margin)
             values["rho"], values["active"] = hinges.mean(), (hinges > 0).sum()
             loss = loss + rho_weight * values["rho"]
         return loss
 
-    _, gradient = value_and_grad(model, total)()
+    _, gradient = value_and_grad(forward.model, total)()
     mx.eval(gradient, values)
     return StepLoss(
         ce=float(np.array(values["ce"])) if batch.sft else None,
@@ -86,41 +85,31 @@ def plain_step(model: Module, body: Body, batch: StepBatch, *, rho_weight: float
     )
 
 
-def _text_ce(model: Module, body: Body, group: Group) -> mx.array:
+def _text_ce(forward: Forward, group: Group) -> mx.array:
     """(K,) cross-entropies of a group."""
-    logits = head(model)(_scored(body, group)).astype(mx.float32)
+    logits = forward.logits(_scored(forward, group)).astype(mx.float32)
     token_ce = cross_entropy(logits, mx.array(group.targets))
     return mx.array(group.weights) @ token_ce
 
 
-def _scored(body: Body, group: Group) -> mx.array:
+def _scored(forward: Forward, group: Group) -> mx.array:
     """(N, D) hidden states that predict the scored tokens."""
-    states = body(group.batch)
+    states = forward.hidden(group.batch)
     return states.reshape(-1, states.shape[-1])[mx.array(group.positions)]
 
 
-def fast_step(
-    model: Module,
-    body: Body,
-    matrix: mx.array,
-    batch: StepBatch,
-    *,
-    rho_weight: float,
-    margin: float,
-) -> StepLoss:
-    """The same on the CPU, without the pieces that are slow there.
+def fast_step(forward: Forward, batch: StepBatch, *, rho_weight: float, margin: float) -> StepLoss:
+    """The same on the CPU, without the pieces that are slow there, for float32 logits of a head that is not trained.
 
-    `matrix` (V, D) is the whole of the model's head.
-
-    With G = d CE / d hidden = (softmax - one-hot) @ matrix known as numbers, the function to differentiate is
-    sum(hidden * G): its value means nothing, its gradient is that of the loss, and it needs no logits.
+    With G = d CE / d hidden, the head's own pull-back of softmax - one-hot, known as numbers, the function to
+    differentiate is sum(hidden * G): its value means nothing, its gradient is that of the loss, and it needs no logits.
     """
     scale = rho_weight / max(batch.pairs, 1)
     sft: list[FloatArray] = []
     contrast: list[FloatArray] = []
     gradient: Any = None
     for wave in _waves([*batch.sft, *batch.contrast]):
-        ces, part = _wave(model, body, matrix, wave, partial(_pull, scale=scale, margin=margin))
+        ces, part = _wave(forward, wave, partial(_pull, scale=scale, margin=margin))
         for group, ce in zip(wave, ces, strict=True):
             (contrast if group.is_contrast else sft).append(ce)
         gradient = part if gradient is None else tree_map(mx.add, gradient, part)
@@ -139,9 +128,7 @@ def fast_step(
 
 
 def _wave(
-    model: Module,
-    body: Body,
-    matrix: mx.array,
+    forward: Forward,
     groups: Sequence[Group],
     pull: Callable[[Group, FloatArray], NDArray[np.float32] | None],
 ) -> tuple[list[FloatArray], Any]:
@@ -149,10 +136,10 @@ def _wave(
     ces: list[FloatArray] = []
 
     def surrogate() -> mx.array:
-        hidden, logits = [], []
-        for group in groups:
-            hidden.append(_scored(body, group))
-            logits.append(mx.stop_gradient(hidden[-1]) @ matrix.T)
+        hidden = [_scored(forward, group) for group in groups]
+        mx.eval(hidden)
+        states = [mx.array(np.asarray(each)) for each in hidden]  # the same numbers, outside of the trace
+        logits = [forward.logits(each) for each in states]
         mx.eval(logits)
         terms = []
         for number, group in enumerate(groups):
@@ -160,12 +147,19 @@ def _wave(
             ces.append(group.weights.astype(np.float64) @ token_ce)
             weights = pull(group, ces[-1])
             if weights is not None:
-                gradient = mx.array(weights)[:, None] * (logits[number] @ matrix)
-                terms.append((hidden[number] * gradient).sum())
+                pulled = _pulled_back(forward, states[number], logits[number])
+                terms.append((hidden[number] * (mx.array(weights)[:, None] * pulled)).sum())
         return sum(terms, start=mx.array(0.0))
 
-    _, gradient = value_and_grad(model, surrogate)()
+    _, gradient = value_and_grad(forward.model, surrogate)()
     return ces, gradient
+
+
+def _pulled_back(forward: Forward, states: mx.array, slopes: mx.array) -> mx.array:
+    """(N, D) gradients of functions of the logits with these (N, V) slopes. A head that is a matrix computes nothing
+    else for them than slopes @ matrix; one with a cap computes its logits again."""
+    gradients: list[mx.array] = mx.vjp(forward.logits, [states], [slopes])[1]
+    return gradients[0]
 
 
 def _waves(groups: Sequence[Group]) -> list[list[Group]]:

@@ -4,8 +4,9 @@ The factors of hidden and MLP width are fits to SmolLM2-135M on the CPU (`tests/
 with what MLX measures). On a GPU, where batches are larger, they have not been measured.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -17,6 +18,17 @@ from runners.backend.passes import CPU_BUDGET, CPU_LOGIT_ROWS, GPU_BUDGET, GPU_L
 
 FLOAT = 4
 """Bytes; activations in half precision take half of the estimate."""
+
+
+_HIDDEN = ("hidden_size", "n_embd", "d_model", "model_dim", "dim")
+_MLP = ("intermediate_size", "ffn_dim", "d_ff", "n_inner")
+"""Names of the sizes in the configurations of different families."""
+
+
+def _first(config: Mapping[str, Any], names: Sequence[str]) -> int | None:
+    """The first of these that is a positive number."""
+    found = [config[name] for name in names if isinstance(config.get(name), int) and config[name] > 0]
+    return found[0] if found else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +44,14 @@ class Shape:
 
     @classmethod
     def of(cls, loaded: LoadedModel) -> "Shape":
-        config = loaded.config
+        config = loaded.config | loaded.config.get("text_config", {})
+        hidden = _first(config, _HIDDEN) or loaded.record.n_parameters**0.5
         return cls(
             weights=weight_bytes(dict(tree_flatten(loaded.model.parameters()))),
             layers=len(loaded.model.layers),
-            hidden=config["hidden_size"],
-            mlp=config["intermediate_size"],
-            vocabulary=config["vocab_size"],
+            hidden=int(hidden),
+            mlp=int(_first(config, _MLP) or 4 * hidden),
+            vocabulary=int(_first(config, ("vocab_size",)) or loaded.tokenizer.vocab_size),
         )
 
     def scoring(self) -> int:

@@ -6,7 +6,7 @@ import importlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class LoadedModel:
     """The model's configuration, in the words of its `config.json`."""
     frozen_layers: int = 0
     """Layers, from the bottom, that get no adapters in training."""
+    proofs: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What was found when this model's fast ways were compared with mlx_lm's own call (`proof.py`'s memory)."""
 
 
 _shared: dict[str, LoadedModel] | None = None
@@ -134,6 +136,10 @@ def _load_folder(key: str, folder: Path, *, source: str, revision: str | None) -
         raise InputError(f"model {key!r}: {folder} has no {WEIGHT_PATTERN}; convert the model to MLX format")
     try:
         loaded: Any = mlx_lm.load(str(folder), return_config=True)
+    except SystemExit as error:  # mlx_lm's module of OLMo ends the process where another package is missing
+        raise InputError(
+            f"model {key!r}: mlx_lm cannot load {folder}: it lacks a package for this model type"
+        ) from error
     except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
         raise InputError(f"model {key!r}: cannot load {folder}: {_first_line(error)}") from error
     model, tokenizer, config = loaded

@@ -7,12 +7,11 @@ from threading import Barrier
 
 import mlx.core as mx
 import numpy as np
-from mlx.nn.layers.base import Module
 from numpy.typing import NDArray
 
 from runners.backend.blas import blas_info, blas_threads
 from runners.backend.device import is_cpu
-from runners.backend.forward import Body, head
+from runners.backend.forward import Forward
 from runners.backend.rows import Batch, Side, make_batches, pair_rows, single_row
 
 Progress = Callable[[int, int], None]
@@ -41,18 +40,18 @@ def plan_batches(sides: Sequence[Side], *, paired: bool) -> list[Batch]:
 
 
 def text_losses(
-    model: Module, body: Body, batches: Sequence[Batch], count: int, on_progress: Progress | None = None
+    forward: Forward, batches: Sequence[Batch], count: int, on_progress: Progress | None = None
 ) -> list[Losses]:
     """Cross-entropies of each of the `count` texts that the batches are made of: token t of a text is element t - 1."""
     losses: dict[int, Losses] = {}
-    for batch, ce in _run(model, body, batches):
+    for batch, ce in _run(forward, batches):
         losses.update(_by_side(batch, ce))
         if on_progress is not None:
             on_progress(len(losses), count)
     return [losses[index] for index in range(count)]
 
 
-def _run(model: Module, body: Body, batches: Sequence[Batch]) -> Iterator[tuple[Batch, Losses]]:
+def _run(forward: Forward, batches: Sequence[Batch]) -> Iterator[tuple[Batch, Losses]]:
     """Cross-entropies of the batches' terms, as they are finished.
 
     On a CPU, MLX runs everything but matrix products on one thread. So each core computes batches of its own with
@@ -61,11 +60,11 @@ def _run(model: Module, body: Body, batches: Sequence[Batch]) -> Iterator[tuple[
     workers = min(cpu_workers(), len(batches)) if is_cpu() else 1
     if workers <= 1:
         for batch in batches:
-            yield batch, _batch_ce(model, body, batch)
+            yield batch, _batch_ce(forward, batch)
         return
-    mx.eval(model.parameters())  # a lazy array belongs to its maker's thread
+    mx.eval(forward.model.parameters())  # a lazy array belongs to its maker's thread
     with blas_threads(1), ThreadPoolExecutor(workers, thread_name_prefix="score") as pool:
-        futures = {pool.submit(_batch_ce, model, body, batch): batch for batch in batches}
+        futures = {pool.submit(_batch_ce, forward, batch): batch for batch in batches}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -89,14 +88,14 @@ def cpu_workers() -> int:
     return blas_info().threads or os.cpu_count() or 1
 
 
-def _batch_ce(model: Module, body: Body, batch: Batch) -> Losses:
+def _batch_ce(forward: Forward, batch: Batch) -> Losses:
     """(K,) cross-entropy of every term of the batch, row after row, nats."""
-    hidden = body(batch)
+    hidden = forward.hidden(batch)
     real = batch.real()
     states = hidden.reshape(-1, hidden.shape[-1])[mx.array(real)]
     sources, targets = _terms(batch)
     token_ce = _numpy_ce if is_cpu() else _mlx_ce
-    return token_ce(states, head(model), sources, targets)
+    return token_ce(states, forward.logits, sources, targets)
 
 
 def _terms(batch: Batch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

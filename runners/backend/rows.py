@@ -61,12 +61,17 @@ class Batch:
     positions: Ints
     segments: Ints
 
-    def visible(self) -> NDArray[np.bool_]:
-        """(R, 1, L, L): position i sees j if j is not later and is shared or of the same branch."""
+    def visible(self, window: int | None = None) -> NDArray[np.bool_]:
+        """(R, 1, L, L): position i sees j if j is not later and is shared or of the same branch.
+
+        `window`: and j is less than so many positions before i.
+        """
         segments, length = self.segments, self.tokens.shape[1]
         branch = (segments[:, None, :] == SHARED) | (segments[:, None, :] == segments[:, :, None])
-        visible: NDArray[np.bool_] = (branch & np.tri(length, dtype=bool))[:, None]
-        return visible
+        visible: NDArray[np.bool_] = branch & np.tri(length, dtype=bool)
+        if window is not None:
+            visible &= self.positions[:, :, None] - self.positions[:, None, :] < window
+        return visible[:, None]
 
     def real(self) -> Ints:
         """(N,) flat indices of the positions that are not padding, row by row."""

@@ -8,9 +8,9 @@ import numpy as np
 
 from rhodb.errors import InputError
 from runners.backend.fastmath import fast_math
-from runners.backend.forward import row_forward
 from runners.backend.models import LoadedModel
 from runners.backend.passes import Losses, Progress, plan_batches, text_losses
+from runners.backend.proof import proven
 from runners.backend.rows import Side, truncate, truncate_pair
 from runners.backend.tokenizer import Encoded, encode, encode_with_offsets
 
@@ -128,9 +128,11 @@ def _score(
     loaded: LoadedModel, sides: list[Side], *, paired: bool, max_tokens: int, on_progress: Progress | None
 ) -> list[SideScore]:
     """Plan rows and batches, run them, and put the terms back in the order of the sides."""
-    with fast_math(loaded.model), row_forward(loaded.model, max_tokens) as (body, tree):
-        batches = plan_batches(sides, paired=paired and tree)
-        losses = text_losses(loaded.model, body, batches, len(sides), on_progress)
+    if not sides:
+        return []
+    with proven(loaded, sides, max_tokens) as forward:
+        batches = plan_batches(sides, paired=paired and forward.trees)
+        losses = text_losses(forward, batches, len(sides), on_progress)
     return side_scores(sides, losses)
 
 

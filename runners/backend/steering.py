@@ -1,22 +1,19 @@
 """Steering vectors, and scoring under them without computing the layers below again."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import mlx.core as mx
 import numpy as np
-from mlx.nn.layers.base import Module
 
 from rhodb.errors import InputError
-from runners.backend.activations import Change, Floats, Pool, changed, pooled
-from runners.backend.device import is_cpu
-from runners.backend.fastmath import fast_math
-from runners.backend.forward import TreePositions, row_forward
+from runners.backend.activations import Change, Floats, LayerStack, Pool, changed, check_layers, pooled
+from runners.backend.forward import Form
 from runners.backend.models import LoadedModel
 from runners.backend.passes import Progress, plan_batches, text_losses
-from runners.backend.rows import Batch
+from runners.backend.proof import proven
+from runners.backend.rows import Batch, make_batches, single_row
 from runners.backend.scoring import PairScore, PairText, in_pairs, pair_sides, score_pairs, side_scores
 
 Method = Literal["mean-last", "mean-all", "pca"]
@@ -62,7 +59,7 @@ def added(vector: Floats, alpha: float) -> Change:
     return lambda hidden: hidden + shift.astype(hidden.dtype)
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Prefix:
     """The residual stream of a batch (R, L, D) after its first `done` layers."""
 
@@ -74,14 +71,15 @@ class PrefixScorer:
     """Scores the same pairs under many changes; the residual stream below the changed layer is kept between calls.
 
     Asked for ascending layers, it runs every layer below only once. Memory: one activation a token, N * D * 4 bytes.
-    Where a model's layers cannot be run one by one (see `row_forward`), it scores from the input each time.
+    Where a model's layers cannot be left out like that, which is tried out, it scores from the input each time.
     """
 
     def __init__(self, loaded: LoadedModel, pairs: Sequence[PairText], *, max_tokens: int) -> None:
         self._loaded, self._pairs, self._max_tokens = loaded, pairs, max_tokens
         self._sides = pair_sides(loaded, pairs, max_tokens)
-        self._batches: list[Batch] | None = None
+        self._batches: dict[Form, list[Batch]] = {}
         self._prefixes: dict[int, _Prefix] = {}
+        self._leaves_out: dict[int, bool] = {}
 
     @property
     def cached_bytes(self) -> int:
@@ -89,54 +87,45 @@ class PrefixScorer:
 
     def score(self, layer: int, change: Change, on_progress: Progress | None = None) -> list[PairScore]:
         """Like `score_pairs` with the layer's output changed."""
-        model = self._loaded.model
-        with ExitStack() as stack:
-            stack.enter_context(changed(model, {layer: lambda hidden: hidden}))  # checks the layer
-        with ExitStack() as stack:
-            stack.enter_context(fast_math(model))
-            _, tree = stack.enter_context(row_forward(model, self._max_tokens))
-            if tree:
-                return self._from_prefix(layer, change, on_progress)
-        with changed(model, {layer: change}):
+        check_layers(self._loaded.model, [layer])
+        with proven(self._loaded, self._sides, self._max_tokens) as forward:
+            stack = LayerStack.of(forward)
+            if stack is not None and self._can_leave_out(stack, layer + 1):
+                return self._from_prefix(stack, layer, change, on_progress)
+        with changed(self._loaded.model, {layer: change}):
             return score_pairs(self._loaded, self._pairs, max_tokens=self._max_tokens, on_progress=on_progress)
 
-    def _from_prefix(self, layer: int, change: Change, on_progress: Progress | None) -> list[PairScore]:
-        model = self._loaded.model
-        if self._batches is None:
-            self._batches = plan_batches(self._sides, paired=True)
+    def _from_prefix(
+        self, stack: LayerStack, layer: int, change: Change, on_progress: Progress | None
+    ) -> list[PairScore]:
+        forward = stack.forward
+        if forward.form not in self._batches:
+            self._batches[forward.form] = plan_batches(self._sides, paired=forward.trees)
 
-        def body(batch: Batch) -> mx.array:
-            mask, at = _attention(model, batch)
-            hidden = self._advance(batch, layer + 1, mask, at)
-            return _finish(model, change(hidden), layer + 1, mask, at)
+        def hidden(batch: Batch) -> mx.array:
+            known = self._prefixes.get(id(batch))
+            if known is None or known.done > layer + 1:
+                known = _Prefix(done=0, hidden=mx.zeros(0))
+            kept: list[mx.array] = [known.hidden]  # of a layer that was changed before, and is changed otherwise now
 
-        losses = text_losses(model, body, self._batches, len(self._sides), on_progress)
+            def keep(stream: mx.array) -> mx.array:
+                kept[0] = stream
+                return change(stream)
+
+            if known.done == layer + 1:
+                return stack.run(batch, done=known.done, stream=change(known.hidden))
+            states = stack.run(batch, done=known.done, stream=known.hidden, after={layer: keep})
+            mx.eval(kept)
+            self._prefixes[id(batch)] = _Prefix(done=layer + 1, hidden=kept[0])
+            return states
+
+        losses = text_losses(replace(forward, body=hidden), self._batches[forward.form], len(self._sides), on_progress)
         return in_pairs(side_scores(self._sides, losses))
 
-    def _advance(self, batch: Batch, until: int, mask: mx.array, at: TreePositions) -> mx.array:
-        """The batch's stream after `until` layers, from the nearest prefix known."""
-        inner = self._loaded.model.model
-        prefix = self._prefixes.get(id(batch))
-        if prefix is None or prefix.done > until:
-            prefix = _Prefix(done=0, hidden=inner.embed_tokens(mx.array(batch.tokens)))
-        hidden = prefix.hidden
-        for layer in inner.layers[prefix.done : until]:
-            hidden = layer(hidden, mask, cache=at)
-        mx.eval(hidden)
-        self._prefixes[id(batch)] = _Prefix(done=until, hidden=hidden)
-        return hidden
-
-
-def _attention(model: Module, batch: Batch) -> tuple[mx.array, TreePositions]:
-    """Mask and positions of a batch, as `row_forward`'s tree form has them."""
-    visible = mx.array(batch.visible())
-    dtype = model.model.embed_tokens(mx.array([0])).dtype
-    mask = mx.where(visible, 0.0, -1e9).astype(dtype) if is_cpu() else visible
-    return mask, TreePositions(mx.array(batch.positions))
-
-
-def _finish(model: Module, hidden: mx.array, done: int, mask: mx.array, at: TreePositions) -> mx.array:
-    for layer in model.model.layers[done:]:
-        hidden = layer(hidden, mask, cache=at)
-    result: mx.array = model.model.norm(hidden)
-    return result
+    def _can_leave_out(self, stack: LayerStack, done: int) -> bool:
+        """Whether the stream after `done` layers is all that the others need: tried out on the shortest text."""
+        if done not in self._leaves_out:
+            shortest = min(self._sides, key=lambda side: len(side.ids))
+            (batch,) = make_batches([single_row(0, shortest)], budget=2**31)
+            self._leaves_out[done] = stack.leaves_out(batch, done)
+        return self._leaves_out[done]

@@ -192,7 +192,7 @@ class _Run:
         stops = sorted(stop for stop in checkpoints if stop < len(self.batches))
         start = 0
         for stop in [*stops, len(self.batches)]:
-            with self.stepper.ready():
+            with self.stepper.ready(self.texts):
                 for number in range(start + 1, stop + 1):
                     new = [self.step(number)] if self.ranks.size == 1 else self.shared_step(number)
                     rows += new

@@ -10,13 +10,14 @@ from mlx.utils import tree_flatten, tree_map
 from runners.backend.batching import contrast_groups, sft_groups
 from runners.backend.cross_entropy import token_cross_entropy_
 from runners.backend.fastgrad import fast_gradients
-from runners.backend.forward import row_forward
+from runners.backend.forward import nothing_replaced
 from runners.backend.lora import lora_installed, lora_layers
 from runners.backend.loss import StepBatch, StepLoss, fast_step, hinge, plain_step
 from runners.backend.models import LoadedModel
+from runners.backend.proof import proven
 from runners.backend.rows import Side
 from runners.backend.scoring import PairText
-from runners.backend.stepper import Stepper, head_matrix
+from runners.backend.stepper import Stepper
 from runners.seeds import SeedStreams
 
 
@@ -43,16 +44,14 @@ def lora_model(tiny_model: LoadedModel):
 
 
 def fast(loaded: LoadedModel, batch: StepBatch, *, rho_weight: float, margin: float) -> StepLoss:
-    matrix = head_matrix(loaded.model)
-    assert matrix is not None
-    with fast_gradients(loaded.model), row_forward(loaded.model, 64) as (body, trees):
-        assert trees
-        return fast_step(loaded.model, body, matrix, batch, rho_weight=rho_weight, margin=margin)
+    with proven(loaded, TEXTS, 64, operations=fast_gradients) as forward:
+        assert forward.trees
+        return fast_step(forward, batch, rho_weight=rho_weight, margin=margin)
 
 
 def plain(loaded: LoadedModel, batch: StepBatch, *, rho_weight: float, margin: float) -> StepLoss:
-    with row_forward(loaded.model, 64) as (body, _):
-        return plain_step(loaded.model, body, batch, rho_weight=rho_weight, margin=margin)
+    with proven(loaded, TEXTS, 64, operations=nothing_replaced) as forward:
+        return plain_step(forward, batch, rho_weight=rho_weight, margin=margin)
 
 
 def reference_ce(loaded: LoadedModel, text: Side, start: int = 1) -> float:
@@ -196,7 +195,7 @@ def test_a_real_step_agrees_with_single_passes(smollm2):
     ]
     with lora_installed(smollm2, rank=8, alpha=16.0, targets=("q_proj",), streams=SeedStreams(0)):
         stepper = Stepper(smollm2, rho_weight=0.2, margin=0.5, max_tokens=256, contrast="answer")
-        with stepper.ready():
+        with stepper.ready(texts):
             loss, _ = stepper.step(texts, pairs)
         sides = stepper.encode(texts)
         counts = [len(text.ids) - 1 for text in sides]

@@ -18,10 +18,10 @@ from tiny_model import make_tiny_model
 from rhodb.errors import InputError
 from runners.backend import passes, rows
 from runners.backend.blas import blas_info
-from runners.backend.forward import row_forward
 from runners.backend.models import LoadedModel
+from runners.backend.proof import proven
 from runners.backend.rows import Side
-from runners.backend.scoring import PairScore, PairText, SideScore, score_pairs, score_plain, score_texts
+from runners.backend.scoring import PairScore, PairText, SideScore, pair_sides, score_pairs, score_plain, score_texts
 from runners.backend.tokenizer import encode
 
 PROMPT = "the river that runs in the land: "
@@ -113,12 +113,12 @@ def test_other_architectures(changes: dict[str, object]) -> None:
     _assert_same(score_pairs(loaded, PAIRS), score_plain(loaded, PAIRS))
 
 
-def test_a_window_shorter_than_the_texts_rules_the_tree_out(tiny_model: LoadedModel) -> None:
+def test_tree_rows_know_the_windows_of_the_layers_and_the_rotary_embeddings_are_put_back(tiny_model) -> None:
     windowed = make_tiny_model(sliding_window=8, layer_types=["sliding_attention", "full_attention"])
-    for loaded, expected in ((tiny_model, True), (windowed, False)):
+    for loaded in (tiny_model, windowed):
         rope = loaded.model.layers[0].self_attn.rope
-        with row_forward(loaded.model, 256) as (_, tree):
-            assert tree is expected
+        with proven(loaded, pair_sides(loaded, PAIRS, 256), 256) as forward:
+            assert forward.trees and loaded.model.layers[0].self_attn.rope is not rope
         assert loaded.model.layers[0].self_attn.rope is rope
 
 

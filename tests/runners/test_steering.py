@@ -83,10 +83,12 @@ def test_alpha_zero_changes_nothing_and_larger_alphas_do(model):
     assert np.abs(np.subtract(ces(scorer.score(2, steering.added(vector, 4.0))), untouched)).max() > 1e-2
 
 
-def test_without_tree_rows_the_scores_are_the_same(model, monkeypatch):
+@pytest.mark.parametrize("forms", [("rows",), ()])
+def test_without_tree_rows_the_scores_are_the_same(model, monkeypatch, forms):
     change = steering.added(np.ones(32, np.float32), 0.3)
     expected = ces(steering.PrefixScorer(model, PAIRS, max_tokens=64).score(1, change))
-    monkeypatch.setattr("runners.backend.forward._tree_equals_plain", lambda model: False)
+    monkeypatch.setattr("runners.backend.proof.FAST_FORMS", forms)
+    model.proofs.clear()
     assert ces(steering.PrefixScorer(model, PAIRS, max_tokens=64).score(1, change)) == pytest.approx(expected, abs=1e-4)
 
 
