@@ -44,4 +44,6 @@ class GammaResult:
     tornado: tuple[Bar, ...]
     two_arms: tuple[Bar, ...]
     sobol: tuple[Sobol, ...]
+    refused: tuple[str, ...]
+    """Why there are no Sobol indices of a model that could have had them."""
     surfaces: tuple[Surface, ...]

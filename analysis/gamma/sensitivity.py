@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.gamma.critical import Decorative, Scenario, critical_margin
-from analysis.stats.results import Array
+from analysis.stats.results import Array, finite
 
 SOBOL_N = 4096
 """Base samples; the model is evaluated (2 D + 2) times as often."""
@@ -127,7 +127,10 @@ def sobol(
     n: int = SOBOL_N,
     seed: int = 0,
 ) -> Sobol:
-    """Sobol indices of `model` (rows of inputs -> values) by Saltelli's scheme. `n` is a power of two."""
+    """Sobol indices of `model` (rows of inputs -> values) by Saltelli's scheme. `n` is a power of two.
+
+    Raises ValueError where a value is not finite: SALib 1.6.0 would then call every index 0, certain to the last digit.
+    """
     from SALib.analyze import sobol as analyzer
     from SALib.sample import sobol as sampler
 
@@ -138,7 +141,8 @@ def sobol(
         "dists": [kind for kind, _, _ in inputs.values()],
     }
     rows = sampler.sample(problem, n, calc_second_order=False, seed=seed)
-    found = analyzer.analyze(problem, model(rows), calc_second_order=False, num_resamples=50, seed=seed)
+    values = finite(model(rows), f"the model over {len(rows)} sampled inputs")
+    found = analyzer.analyze(problem, values, calc_second_order=False, num_resamples=50, seed=seed)
 
     def column(key: str) -> tuple[float, ...]:
         return tuple(float(x) for x in found[key])

@@ -1,7 +1,8 @@
 """The γ* study: choose the inputs, compute everything, hand it on as quantities and for drawing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from analysis.gamma.report import quantities
 from analysis.gamma.result import EXPONENT_RANGE, AmplificationResult, GammaResult
 from analysis.gamma.sensitivity import Bar, Sobol, is_steep, sobol_of_arms, sobol_with_form, tornado, two_arm_bars
 from analysis.query import Query
+from analysis.stats.results import NotFiniteError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +60,7 @@ class Gamma(AnswerStudy):
             given=table.given() if table is not None else tuple(arm.plain() for arm in arms),
             quantities=found,
             conclusions=conclusions(result),
-            messages=given.messages,
+            messages=(*given.messages, *result.refused),
             query=self.published_query() if inputs == "published" else self.own_query(options),
             narrow=self.narrowed(inputs, options),
             caption=(
@@ -84,6 +86,7 @@ def compute(given: GammaInputs, options: AnswerOptions, rng: np.random.Generator
     draws = min(options.samples, 10_000)
     pairs = {b: pair_of(arms, given.operating.gamma) for b, arms in given.sweeps.items()}
     resampled = {b: resampled_margin(arms, rng, draws=draws, level=options.level) for b, arms in pairs.items()}
+    sobol, refused = _sobol(given, first, options.seed)
     lines = {b: fit_line(arms, level=options.level) for b, arms in given.sweeps.items()}
     curves = {b: fit_curve(arms, rng, draws=min(draws, 2000), level=options.level) for b, arms in given.sweeps.items()}
     return GammaResult(
@@ -96,7 +99,8 @@ def compute(given: GammaInputs, options: AnswerOptions, rng: np.random.Generator
         amplification=_amplification(given.amplification, options, rng),
         tornado=_tornado(given, first),
         two_arms=tuple(two_arm_bars(given.sound)) if given.sound is not None else (),
-        sobol=_sobol(given, first, options.seed),
+        sobol=sobol,
+        refused=refused,
         surfaces=_surfaces(given),
     )
 
@@ -124,19 +128,30 @@ def _tornado(given: GammaInputs, case: Scenario | None) -> tuple[Bar, ...]:
     return tuple(tornado(case, given.ranges, theta=given.theta, baseline=given.baseline))
 
 
-def _sobol(given: GammaInputs, first: Scenario | None, seed: int) -> tuple[Sobol, ...]:
-    """None where the slope may be zero: γ* then has no variance to share out."""
-    found = []
+def _sobol(given: GammaInputs, first: Scenario | None, seed: int) -> tuple[tuple[Sobol, ...], tuple[str, ...]]:
+    """The indices of each model whose slope is surely not zero (γ* has no variance to share out otherwise).
+
+    And why there are none of a model that is not finite everywhere.
+    """
+    models: dict[str, Callable[[], Sobol]] = {}
     if given.source == "published" and first is not None and is_steep(first):
         baseline = given.ranges.baseline if given.ranges is not None else None
-        found.append(
-            sobol_of_arms(first, name="the notes' errors", decorative=given.decorative, baseline=baseline, seed=seed)
+        name = "the notes' errors"
+        models[name] = partial(
+            sobol_of_arms, first, name=name, decorative=given.decorative, baseline=baseline, seed=seed
         )
     if given.sound is not None and is_steep(given.sound):
-        found.append(sobol_of_arms(given.sound, name="standard errors over seeds", seed=seed))
+        name = "standard errors over seeds"
+        models[name] = partial(sobol_of_arms, given.sound, name=name, seed=seed)
     if first is not None and is_steep(first):
-        found.append(sobol_with_form(first, exponents=EXPONENT_RANGE, seed=seed))
-    return tuple(found)
+        models["the shape of the curve unknown"] = partial(sobol_with_form, first, exponents=EXPONENT_RANGE, seed=seed)
+    found, refused = [], []
+    for name, model in models.items():
+        try:
+            found.append(model())
+        except NotFiniteError as error:
+            refused.append(f"no Sobol indices ({name}): {error}")
+    return tuple(found), tuple(refused)
 
 
 def _surfaces(given: GammaInputs) -> tuple[Surface, ...]:

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from analysis.stats.results import Array
+from analysis.stats.results import Array, finite
 
 K = TypeVar("K", bound=Hashable)
 Places = npt.NDArray[np.intp]
@@ -29,9 +29,9 @@ def places_of(kinds: Iterable[K]) -> Mapping[K, list[int]]:
 
 
 def by_shape(tables: Sequence[Array]) -> Iterator[tuple[list[int], Array]]:
-    """The places of the tables of each shape, and these tables as one stack."""
+    """The places of the tables of each shape, and these tables as one stack. ValueError where one is not finite."""
     for places in places_of(table.shape for table in tables).values():
-        yield places, np.array([tables[place] for place in places], dtype=np.float64)
+        yield places, finite(np.array([tables[place] for place in places], dtype=np.float64), "a table")
 
 
 def random_orders(count: int, n: int, rng: np.random.Generator) -> Places:

@@ -12,7 +12,7 @@ import numpy as np
 from analysis.stats.batches import DRAWS, places_of, random_orders
 from analysis.stats.couplings import all_splits
 from analysis.stats.permutation import MAX_EXACT, two_sample_floor
-from analysis.stats.results import Array, Test, no_test
+from analysis.stats.results import Array, Test, finite, no_test
 
 _CHUNK = 1 << 20
 """Array elements held at a time."""
@@ -28,7 +28,7 @@ class Grouped:
 
 def principal(points: Array) -> tuple[Array, Array]:
     """Shares of variance and loadings (one a row) of the principal components."""
-    _, singular, loadings = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
+    _, singular, loadings = np.linalg.svd(finite(points, "a cloud") - points.mean(axis=0), full_matrices=False)
     power = singular**2
     return power / power.sum(), loadings
 
@@ -43,7 +43,7 @@ def pseudo_fs(clouds: Sequence[Grouped], rng: np.random.Generator, *, draws: int
         if k < 2 or n <= k:
             found |= dict.fromkeys(places, no_test("not enough data", method, n))
             continue
-        points = np.array([clouds[place].points for place in places])
+        points = finite(np.array([clouds[place].points for place in places]), "a cloud")
         centred = points - points.mean(axis=1, keepdims=True)
         orders = np.vstack([np.arange(n), random_orders(draws, n, rng)])
         # Sums of a group's points by the square root of its size: their squares add up to the sum between groups.
@@ -81,7 +81,7 @@ def centroids_apart(pairs: Sequence[Grouped], rng: np.random.Generator) -> list[
         else:
             chosen = np.vstack([np.arange(n), random_orders(DRAWS, n, rng)]) < k
         weights = np.where(chosen, 1 / k, -1 / (n - k))[:, None, :]
-        sums = _sums(weights, np.array([pairs[place].points for place in places]))
+        sums = _sums(weights, finite(np.array([pairs[place].points for place in places]), "a cloud"))
         null = np.concatenate([np.sqrt((apart[:, 0] ** 2).sum(axis=1)) for apart in sums])
         p = (null >= null[0] * (1 - 1e-10)).mean(axis=0)
         for place, seen, small in zip(places, null[0].tolist(), p.tolist(), strict=True):

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from analysis.stats.intervals import t_quantile
 from analysis.stats.rates import wilson_limits
-from analysis.stats.results import Array, Estimate, as_sample, is_constant, no_estimate
+from analysis.stats.results import Array, Estimate, as_sample, finite, is_constant, no_estimate
 
 RATE_METHOD = "Wilson score interval, clusters of answers as single trials"
 METHOD = "mean, cluster-robust standard error, Student t with one degree of freedom less than clusters"
@@ -64,4 +64,4 @@ def resampled_means(table: Array, clusters: npt.ArrayLike, rng: np.random.Genera
     groups = int(codes.max()) + 1
     member = (codes[:, None] == np.arange(groups)).astype(np.float64)
     times = rng.multinomial(groups, np.full(groups, 1 / groups), size=draws).astype(np.float64)
-    return np.asarray((times @ (table @ member).T) / (times @ member.sum(axis=0))[:, None])
+    return np.asarray((times @ (finite(table, "a table") @ member).T) / (times @ member.sum(axis=0))[:, None])

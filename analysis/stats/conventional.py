@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
-from analysis.stats.results import Array, average_ranks, is_constant
+from analysis.stats.results import Array, as_sample, average_ranks, is_constant
 
 MOST_EXACT = 25
 """Pairs up to which the signs are counted out; above, the normal approximation with its tie correction."""
@@ -49,7 +49,7 @@ class Conventional:
 
 def conventional(a: Mapping[int, float], b: Mapping[int, float], *, paired: bool = True) -> Conventional:
     """The numbers of papers for two groups {seed: value}; `paired`: whether equal seeds name pairs."""
-    first, second = (np.array(list(side.values()), dtype=np.float64) for side in (a, b))
+    first, second = (as_sample(list(side.values())) for side in (a, b))
     seeds = [seed for seed in a if seed in b] if paired else []
     differences = np.array([a[seed] - b[seed] for seed in seeds], dtype=np.float64)
     return Conventional(**_independent(first, second), pairs=len(seeds), **_paired(differences))

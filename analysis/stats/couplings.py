@@ -12,7 +12,7 @@ from scipy import special
 
 from analysis.stats.batches import DRAWS, STAGES, Places, Stages, by_shape, random_orders, staged
 from analysis.stats.permutation import all_orders, spearman_test
-from analysis.stats.results import Array, Test, average_ranks, is_constant, no_test, still
+from analysis.stats.results import Array, Test, average_ranks, finite, is_constant, no_test, still
 
 EXACT_ROWS = 8
 """Rows up to which all orders are gone through (8! = 40,320)."""
@@ -29,6 +29,7 @@ def spearman_pairs(values: Array, rng: np.random.Generator) -> dict[tuple[int, i
 
 def _alone(values: Array, rng: np.random.Generator) -> dict[tuple[int, int], Test]:
     """The pairs of a table with gaps, with ties, or with very few or very many rows."""
+    finite(values[~np.isnan(values)], "a table")
     if not np.isnan(values).any() and 3 <= len(values) <= MONTE_CARLO_ROWS:
         return _drawn(values, rng)
     return {(i, j): _pair(values[:, [i, j]], rng) for i, j in combinations(range(values.shape[1]), 2)}
@@ -148,7 +149,8 @@ def coupling_changes(
     shapes: dict[tuple[int, int, int], list[int]] = defaultdict(list)
     found: list[dict[tuple[int, int], Test]] = [{} for _ in groups]
     for k, (a, b) in enumerate(groups):
-        pairs = list(combinations(range(a.shape[1]), 2))
+        pairs = list(combinations(range(finite(a, "a table").shape[1]), 2))
+        finite(b, "a table")
         if min(len(a), len(b)) < 4:
             found[k] = {pair: no_test("not enough data", _CHANGE, len(a) + len(b)) for pair in pairs}
         elif min(len(a), len(b)) > MONTE_CARLO_ROWS:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.stats.batches import by_shape
-from analysis.stats.results import Array
+from analysis.stats.results import Array, finite
 
 Status = Literal["ok", "singular", "not converged", "not enough data", "degenerate"]
 
@@ -88,7 +88,7 @@ def mixed_slopes(doses: Array, values: Array, seeds: npt.NDArray[np.int64]) -> M
     from statsmodels.regression.mixed_linear_model import MixedLM
     from statsmodels.tools.sm_exceptions import ModelWarning
 
-    scale = float(values.std())
+    scale = float(finite(values).std())
     if scale == 0:
         return _none("degenerate", UNBALANCED)
     fixed = (doses[:, None] == levels).astype(float)

@@ -70,11 +70,22 @@ class RatioSet:
 
 
 def as_sample(values: npt.ArrayLike) -> Array:
-    """A one-dimensional float64 array; ValueError if a value is NaN or infinite (absent data have no row)."""
-    sample = np.asarray(values, dtype=np.float64).reshape(-1)
-    if not np.isfinite(sample).all():
-        raise ValueError("a sample holds NaN or infinity; leave missing values out")
-    return sample
+    """A one-dimensional float64 array; NotFiniteError if a value is NaN or infinite (absent data have no row)."""
+    return finite(np.asarray(values, dtype=np.float64).reshape(-1))
+
+
+class NotFiniteError(ValueError):
+    """Values that no statistic can be made of."""
+
+
+def finite(values: Array, what: str = "a sample") -> Array:
+    """The values, all of which are numbers; NotFiniteError otherwise. The door to every statistic, ours or a library's.
+
+    One NaN makes SciPy's permutation p 0, statsmodels' corrections reject, and SALib's indices all 0.
+    """
+    if not np.isfinite(values).all():
+        raise NotFiniteError(f"{what} holds NaN or infinity; leave missing values out")
+    return values
 
 
 def is_constant(sample: Array) -> bool:

@@ -15,7 +15,7 @@ from analysis.stats.batches import DRAWS, Places, by_shape, random_orders, stage
 from analysis.stats.couplings import EXACT_ROWS, MONTE_CARLO_ROWS
 from analysis.stats.intervals import t_quantile
 from analysis.stats.permutation import all_orders
-from analysis.stats.results import Array, Estimate, Test, no_estimate, no_test, still
+from analysis.stats.results import Array, Estimate, Test, finite, no_estimate, no_test, still
 
 _CHUNK = 1 << 20
 """Array elements held at a time."""
@@ -109,7 +109,9 @@ def equivalent_slopes(a: Line, b: Line, *, tolerance: float = 0.15) -> Test:
 def seed_slopes(doses: Array, table: Array) -> Array:
     """Least-squares slope of each row (seed) of a complete seeds x doses table, or of each of a stack of them."""
     centred = doses - doses.mean(axis=-1, keepdims=True)
-    return np.asarray((table * centred[..., None, :]).sum(axis=-1) / (centred**2).sum(axis=-1, keepdims=True))
+    return np.asarray(
+        (finite(table, "a table") * centred[..., None, :]).sum(axis=-1) / (centred**2).sum(axis=-1, keepdims=True)
+    )
 
 
 def slopes_vary(doses: Array, table: Array) -> Test:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.stats.results import Array, Test, is_constant, no_test
+from analysis.stats.results import Array, Test, finite, is_constant, no_test
 
 DRAWS = 99_999
 TUKEY = "Tukey's test for non-additivity with one degree of freedom"
@@ -31,7 +31,7 @@ class Additive:
 
 def additive(table: Array) -> Additive:
     """Row and column effects of a complete table."""
-    grand = table.mean()
+    grand = finite(table, "a table").mean()
     rows, columns = table.mean(axis=1) - grand, table.mean(axis=0) - grand
     residuals = table - grand - rows[:, None] - columns
     df = (table.shape[0] - 1) * (table.shape[1] - 1)
@@ -66,7 +66,7 @@ def largest_residual(table: Array) -> Test:
 
 def largest_of_rows(table: Array) -> Test:
     """The same for columns that carry no effect: max |deviation from the row's mean| / sqrt(SS)."""
-    deviations = table - table.mean(axis=1, keepdims=True)
+    deviations = finite(table, "a table") - table.mean(axis=1, keepdims=True)
     if min(table.shape) < 2 or table.size < 4:
         return no_test("not enough data", LARGEST_OF_ROWS, table.size)
     if float(np.abs(deviations).max()) <= 1e-12 * max(1e-300, float(np.abs(table).max())):
@@ -144,6 +144,7 @@ def replicated_interaction(data: Replicated, rng: np.random.Generator, draws: in
     shared = [_dummies(part) for part in (data.rows, data.columns, data.blocks) if part is not None]
     small, large = _basis(np.hstack(shared)), _basis(np.hstack([*shared, _dummies(cells)]))
     df, df_error = large.shape[1] - small.shape[1], n - large.shape[1]
+    finite(data.values)
     if df < 1 or df_error < 1:
         return no_test("not enough data", method, n)
     rest = data.values - small @ (small.T @ data.values)
