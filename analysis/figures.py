@@ -1,5 +1,6 @@
 """What all figures share: one style, and saving as PNG and SVG. Imports matplotlib; the colours stand in `colours`."""
 
+import io
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 
 from analysis.colours import GREY
 from rhodb.errors import InputError
+from rhodb.place import for_folder, for_output, write_whole
 
 CHARACTERS_PER_INCH: Final = 15
 """Of a caption, at its size."""
@@ -68,7 +70,13 @@ def interval_rows(axis: Axes, names: Sequence[str]) -> None:
     axis.grid(visible=False, axis="y")
 
 
+MAKER: Final = "rhodb analyze"
+"""Who made a figure, in its metadata."""
 _KINDS: ContextVar[tuple[str, ...]] = ContextVar("kinds", default=("png", "svg"))
+
+
+def _is_ours(head: bytes) -> bool:
+    return b"Software\0" + MAKER.encode() in head or f"<dc:title>{MAKER}</dc:title>".encode() in head
 
 
 @contextmanager
@@ -85,12 +93,15 @@ def save(figure: Figure, folder: Path, name: str, caption: str) -> list[Path]:
     """Write NAME.png and NAME.svg with the caption below the axes. Raises InputError if the folder is unusable."""
     lines = textwrap.wrap(caption, int(CHARACTERS_PER_INCH * figure.get_figwidth()))
     figure.supxlabel("\n".join(lines), fontsize=8, color=GREY, x=0.01, ha="left")
-    paths = [folder / f"{name}.{kind}" for kind in _KINDS.get()]
+    paths = [for_output(for_folder(folder) / f"{name}.{kind}", _is_ours) for kind in _KINDS.get()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(paths[0], dpi=150)
-        for path in paths[1:]:
-            figure.savefig(path, metadata={"Date": None})
+        for path in paths:
+            picture = io.BytesIO()
+            # The name tells a figure of ours, which may be replaced; a date would make equal figures differ.
+            made_by = {"Software": MAKER} if path.suffix == ".png" else {"Creator": MAKER, "Date": None}
+            with mpl.rc_context({"svg.hashsalt": MAKER}):
+                figure.savefig(picture, format=path.suffix[1:], dpi=150, metadata=made_by)
+            write_whole(path, picture.getvalue())
     except OSError as error:
         raise InputError(f"the figure {paths[0]} cannot be written: {error.strerror}") from error
     return paths

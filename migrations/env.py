@@ -21,6 +21,10 @@ def _run(connection: Connection) -> None:
         compare_type=True,
     )
     context.run_migrations()
+    if connection.dialect.name == "sqlite":
+        # The revision once more where it can be read without opening the database.
+        revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() or "0"
+        connection.exec_driver_sql(f"PRAGMA user_version = {int(revision)}")
 
 
 given = context.config.attributes.get("connection")

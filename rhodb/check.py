@@ -180,7 +180,9 @@ def _abandoned(wh: Warehouse) -> Iterator[Problem]:
 
 
 def _spooled(wh: Warehouse) -> Iterator[Problem]:
-    waiting = len(list(wh.spool_folder.glob("*.json.gz")))
+    from rhodb.spool import Spool
+
+    waiting = len(Spool.beside(wh).pending())
     if waiting:
         yield Problem(
             check="spool",

@@ -1,11 +1,12 @@
 """Where the warehouse is: a file or a server. Loads no SQLAlchemy for a file."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rhodb.errors import DatabaseError
+from rhodb.errors import DatabaseError, InputError
+from rhodb.place import absolute
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -21,6 +22,8 @@ class Location:
     path: Path | None
     """Absolute, symbolic links followed, so that lock, WAL and spool lie beside the real file."""
     url: "URL | None"
+    asked: Path | None = field(default=None, compare=False)
+    """The path as it was asked for, `~` and what is relative resolved, links not followed."""
 
     def __str__(self) -> str:
         return str(self.path) if self.path else self.url.render_as_string() if self.url else "?"
@@ -43,7 +46,7 @@ def locate(db: str | os.PathLike[str] | None = None) -> Location:
     if not text.strip() or text == ":memory:" or "\0" in text:
         raise DatabaseError(f"{text!r} does not name a warehouse: give a file path or a PostgreSQL URL")
     if "://" not in text:
-        return Location(path=Path(text).expanduser().resolve(), url=None)
+        return _file(text)
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
@@ -55,10 +58,20 @@ def locate(db: str | os.PathLike[str] | None = None) -> Location:
     if backend == "sqlite":
         if not url.database or url.database == ":memory:":
             raise DatabaseError(f"{text!r} does not name a file: write sqlite:///PATH")
-        return Location(path=Path(url.database).expanduser().resolve(), url=None)
+        return _file(url.database)
     if backend in ("postgresql", "postgres"):
         return Location(path=None, url=url.set(drivername="postgresql+psycopg"))
     raise DatabaseError(f"rhodb knows no {backend!r} databases: give a file path or a PostgreSQL URL")
+
+
+def _file(text: str) -> Location:
+    try:
+        asked = absolute(text)
+        return Location(path=asked.resolve(), url=None, asked=asked)
+    except InputError as error:
+        raise DatabaseError(str(error)) from error
+    except (OSError, RuntimeError) as error:
+        raise DatabaseError(f"{text!r} cannot be resolved ({error}): give a file path") from error
 
 
 def sqlite_uri(path: Path, *, create: bool, read_only: bool) -> str:

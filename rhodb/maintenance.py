@@ -4,14 +4,18 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlalchemy.exc import DBAPIError
+
 from rhodb.errors import DatabaseBusyError, DatabaseError, InputError
 from rhodb.ingest import IngestReport, ingest
 from rhodb.location import Location, locate, read_only_uri
+from rhodb.migrate import check_known, current
+from rhodb.place import Kind, for_new, for_warehouse, rename_new, sync
 from rhodb.spool import RecoverReport, Spool, recover
 from rhodb.warehouse import Warehouse
 
@@ -36,8 +40,7 @@ def backup(wh: Warehouse, target: Path | None = None) -> Path:
     target = target or source.with_name(f"{source.stem}.backup-{_stamp()}{source.suffix}")
     if target.is_dir():
         target = target / f"{source.stem}.backup-{_stamp()}{source.suffix}"
-    if target.exists():
-        raise InputError(f"{target} exists already: name a file that does not")
+    target = for_new(target, "a file that does not")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -51,8 +54,8 @@ def backup(wh: Warehouse, target: Path | None = None) -> Path:
             original.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")
         _verify(temporary)
-        _sync(temporary)
-        temporary.replace(target)
+        sync(temporary)
+        rename_new(temporary, target)
     except OSError as error:
         raise DatabaseError(f"{target} cannot be written: {error.strerror}") from error
     except sqlite3.Error as error:
@@ -73,14 +76,6 @@ def _verify(path: Path) -> None:
         broken = copy.execute("PRAGMA foreign_key_check").fetchone()
     if found != [("ok",)] or broken is not None:
         raise DatabaseError(f"the backup is not sound ({found[0][0]}): run `rhodb db check` on the warehouse")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +123,9 @@ def rebuild(db: str | os.PathLike[str] | None = None, paths: Sequence[Path] = ()
     """
     location = locate(db)
     path = _file(location, "rhodb rebuild", "a new database and `rhodb runs recover`, `rhodb ingest`")
+    if for_warehouse(location.asked or path, create=True).kind is not Kind.FREE:
+        with suppress(DBAPIError):  # damaged, which is what a rebuild is for
+            check_known(current(location), location)
     known = _source_paths(path)
     wanted = list(dict.fromkeys([*(Path(name) for name in known), *paths]))
     present = [file for file in wanted if file.exists()]

@@ -1,5 +1,6 @@
 """Bringing a warehouse to this rhodb's schema: one process migrates, in one transaction, after a backup."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from rhodb.engine import Location, locate, server_engine, sqlite_engine, translate
 from rhodb.errors import DatabaseBusyError, DatabaseError
+from rhodb.place import Kind, for_lock, for_warehouse, rename_new, sync
 from rhodb.revision import HEAD
 
 LOCK_TIMEOUT_S = 120.0
@@ -142,11 +144,14 @@ def backup(path: Path, revision: str) -> Path | None:
             return None
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         copy = path.with_name(f"{path.stem}.backup-{revision}-{stamp}{path.suffix}")
+        temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
         try:
-            with closing(sqlite3.connect(copy)) as target:
+            with closing(sqlite3.connect(temporary)) as target:
                 source.backup(target)
-        except sqlite3.Error as error:
-            copy.unlink(missing_ok=True)
+            sync(temporary)
+            rename_new(temporary, copy)
+        except (sqlite3.Error, OSError) as error:
+            temporary.unlink(missing_ok=True)
             raise DatabaseError(f"no backup of {path} could be made, so it was not upgraded: {error}") from error
     return copy
 
@@ -157,7 +162,7 @@ def _only_one(location: Location) -> Iterator[None]:
     if location.path is None:
         yield
         return
-    lock = FileLock(location.path.with_name(f"{location.path.name}.lock"))
+    lock = FileLock(for_lock(location.path.with_name(f"{location.path.name}.lock")))
     try:
         lock.acquire(timeout=LOCK_TIMEOUT_S)
     except Timeout as error:
@@ -192,7 +197,7 @@ def in_memory() -> Iterator[Connection]:
 
 def look(location: Location) -> dict[str, str | None]:
     """Where a warehouse stands: its place, its schema, this rhodb's, and what that means. Changes nothing."""
-    if location.path is not None and not location.path.is_file():
+    if location.path is not None and for_warehouse(location.asked or location.path, create=True).kind is Kind.FREE:
         return {"warehouse": str(location), "schema": None, "newest": HEAD, "state": "missing"}
     with _as_rhodb_errors(location):
         found = current(location)

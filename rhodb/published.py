@@ -14,6 +14,7 @@ from typing import TypeVar
 from sqlalchemy import text
 
 from rhodb.errors import InputError
+from rhodb.place import for_reading
 from rhodb.warehouse import Warehouse
 
 T = TypeVar("T")
@@ -82,7 +83,7 @@ def read_table(
     Raises InputError where the file cannot be read, is not UTF-8, or lacks a column of `needed`.
     """
     try:
-        with path.open(encoding=encoding, newline="") as file:
+        with for_reading(path).open(encoding=encoding, newline="") as file:
             reader = csv.DictReader(file)
             missing = [column for column in needed if column not in (reader.fieldnames or ())]
             if missing:

@@ -10,7 +10,6 @@ inserted/, damaged/            what has been dealt with; `inserted` can rebuild 
 import errno
 import gzip
 import json
-import os
 import zlib
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from rhodb.errors import DatabaseBusyError, DatabaseError, InputError
+from rhodb.place import write_whole
 from rhodb.records import Outcome, ProbeSetRecord
 from rhodb.store import insert_outcomes
 from rhodb.warehouse import Warehouse
@@ -73,24 +73,24 @@ class Spool:
     def write(self, outcome: Outcome) -> Path:
         """Write an outcome durably; when this returns, it survives a power cut."""
         path = self.folder / f"{outcome.uuid}-{outcome.attempt}{SUFFIX}"
-        _write_atomically(path, encode(outcome))
+        _write_whole(path, encode(outcome))
         return path
 
     def write_probe_set(self, record: ProbeSetRecord) -> Path:
         """Write a probe set unless it is there; its name is its fingerprint."""
         path = self._probe_set_path(record.fingerprint)
         if not path.exists():
-            _write_atomically(path, encode(record))
+            _write_whole(path, encode(record))
         return path
 
     def pending(self) -> list[Path]:
         """Outcomes that are not settled, oldest first."""
-        found = [(path.stat().st_mtime_ns, path) for path in self.folder.glob(f"*{SUFFIX}")]
+        found = [(path.stat().st_mtime_ns, path) for path in _outcomes(self.folder)]
         return [path for _, path in sorted(found)]
 
     def inserted(self) -> list[Path]:
         """Outcomes that were inserted and settled."""
-        return sorted((self.folder / "inserted").glob(f"*{SUFFIX}"))
+        return sorted(_outcomes(self.folder / "inserted"))
 
     def load(self, path: Path) -> Outcome:
         """Read an outcome. Raises SpoolError."""
@@ -191,6 +191,11 @@ def _probe_sets_of(outcome: Outcome) -> tuple[str, ...]:
     return tuple(sorted(set(outcome.probe_sets) | {row.probe_set for row in outcome.probe_scores}))
 
 
+def _outcomes(folder: Path) -> list[Path]:
+    """Files that may be outcomes. A folder, link or FIFO of such a name is not ours, and stays where it is."""
+    return [path for path in folder.glob(f"*{SUFFIX}") if path.is_file() and not path.is_symlink()]
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -200,23 +205,11 @@ def _read(path: Path) -> bytes:
         raise SpoolError(f"cannot be read: {error.strerror}") from error
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Write beside, flush to the disk, rename: readers see the whole file or none."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _write_whole(path: Path, data: bytes) -> None:
+    """Readers see the whole file or none, and a power cut loses nothing."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_whole(path, data)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DatabaseBusyError(f"the disk of {path.parent} is full: free some space and run again") from error
         raise DatabaseError(f"{path.parent} cannot be written: {error.strerror}") from error

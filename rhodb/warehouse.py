@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from rhodb.engine import BUSY_TIMEOUT_MS, Location, is_locked, locate, server_engine, sqlite_engine, translate
 from rhodb.errors import DatabaseBusyError, DatabaseError, InputError
 from rhodb.frames import frame_of
+from rhodb.place import Kind, for_warehouse, look
 from rhodb.revision import HEAD
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Warehouse:
         location = locate(db)
         create = create and not read_only
         if location.path is not None:
-            _check_place(location.path, create=create)
+            for_warehouse(location.asked or location.path, create=create)
+            _make_folder(location.path)
         if create and location.path is not None and not location.path.exists():
             _migrate(location)
         wh = cls(location, _engine(location, read_only=read_only), read_only=read_only)
@@ -57,8 +59,8 @@ class Warehouse:
     @classmethod
     def peek(cls, db: str | os.PathLike[str] | None = None) -> "Warehouse | None":
         """The warehouse for reading, or None where there is none yet. Never creates or changes anything."""
-        path = locate(db).path
-        if path is not None and not path.exists():
+        location = locate(db)
+        if location.path is not None and look(location.asked or location.path).kind is Kind.FREE:
             return None
         return cls.open(db, create=False, read_only=True)
 
@@ -261,20 +263,7 @@ def _migrate(location: Location) -> None:
     upgrade(location)
 
 
-def _check_place(path: Path, *, create: bool) -> None:
-    """Say what is wrong with a path before SQLite says it less clearly; make the parent folder."""
-    if path.is_dir():
-        raise DatabaseError(f"{path} is a folder, not a database: give the file, e.g. {path / 'master.db'}")
-    try:
-        exists = path.exists()
-    except OSError as error:
-        raise DatabaseError(f"{path} cannot be looked at: {error.strerror}") from error
-    if exists:
-        if not os.access(path, os.R_OK):
-            raise DatabaseError(f"{path} may not be read: change its permissions or choose another with --db")
-        return
-    if not create:
-        raise DatabaseError(f"there is no warehouse at {path}: run an experiment, or `rhodb db upgrade`, to create it")
+def _make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from rhodb.errors import InputError, UnknownNameError
+from rhodb.place import for_reading
 
 EMBEDDED_MODEL: Final = "smollm2-135m"
 
@@ -167,6 +168,7 @@ def _check_varied(kind: type[BaseModel], given: Mapping[str, Any]) -> None:
 
 
 def _read_toml(kind: type[RunConfig], file: Path) -> dict[str, Any]:
+    file = for_reading(file)
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

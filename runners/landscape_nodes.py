@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from rhodb.errors import InputError
+from rhodb.place import for_reading
 from rhodb.records import canonical_json, digest
 from rhodb.vocabulary import BEHAVIORS
 from runners.probes import EXCLUDED_SETS, locate
@@ -60,7 +61,7 @@ def fingerprint(nodes: list[Node]) -> str:
 
 def _nodes_of(path: Path) -> list[Node]:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(for_reading(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"probe file {path} cannot be read as UTF-8 JSON: {error}") from error
     if not isinstance(entries, list):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rhodb.errors import InputError
+from rhodb.place import for_reading
 from rhodb.records import ModelRecord, ProbeSetRecord, RunIdentity
 from rhodb.rows import run_uuid
 from runners.cells import Cell, CellProgress, CellRows, Session
@@ -56,6 +57,7 @@ def decode_runs(text: str) -> list[PlannedRun]:
 
 def read_plan(file: Path) -> list[PlannedRun]:
     """The runs of a plan file. Raises InputError (one sentence) naming file, run and key."""
+    file = for_reading(file)
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

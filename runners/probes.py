@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rhodb.errors import InputError, UnknownNameError
+from rhodb.place import for_reading
 from rhodb.records import ProbeRecord, ProbeSetRecord, canonical_json, digest
 from rhodb.vocabulary import BEHAVIORS
 
@@ -68,7 +69,7 @@ def locate(source: str | None) -> tuple[Path, str, str | None]:
 def _read_set(path: Path, package: str, version: str | None) -> ProbeSetRecord:
     behavior, name = path.parent.name, path.stem
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(for_reading(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"probe file {path} cannot be read as UTF-8 JSON: {error}") from error
     if not isinstance(entries, list) or not entries:

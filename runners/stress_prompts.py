@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Final
 
 from rhodb.errors import InputError
+from rhodb.place import for_reading
 from rhodb.records import canonical_json, digest
 
 PROMPT_COLUMNS: Final = ("prompt", "Goal", "goal")
@@ -46,7 +46,7 @@ def load_prompts(source: str | None) -> list[StressPrompt]:
         if source is None:
             text = files("runners").joinpath("data/stress_prompts.jsonl").read_text(encoding="utf-8")
         else:
-            text = Path(source).read_text(encoding="utf-8")
+            text = for_reading(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"prompt file {name} cannot be read as UTF-8 text: {error}") from None
     prompts = [

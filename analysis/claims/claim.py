@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from rhodb.errors import InputError
+from rhodb.place import Kind, absolute, for_reading, look
 from rhodb.published import read_table, shipped_folder
 
 COLUMNS = (
@@ -66,7 +67,7 @@ def shipped_file() -> Path:
 def read_claims(path: Path | None = None) -> tuple[Claim, ...]:
     """The claims of a CSV file, in its order. Raises InputError naming file, line and column."""
     path = path or shipped_file()
-    if not path.exists():
+    if look(path).kind is Kind.FREE:
         raise InputError(f"{path} does not exist: `rhodb claims add --file {path}` starts it")
     claims = read_table(path, NEEDED, parse, encoding="utf-8-sig")
     seen: set[str] = set()
@@ -139,6 +140,8 @@ def pairs(text: str, where: str) -> dict[str, str]:
 def append_claim(path: Path, row: Mapping[str, str]) -> Claim:
     """Add a claim to a file, which is created where it is missing. Raises InputError; then nothing is written."""
     claim = parse(row, f"{path}, new claim")
+    path = absolute(path)
+    path = path if look(path).kind in (Kind.FREE, Kind.EMPTY) else for_reading(path)
     present: Sequence[Claim] = read_claims(path) if path.exists() else ()
     if any(claim.id == other.id for other in present):
         raise InputError(f"{path} has a claim {claim.id} already: choose another --id, or edit the file")

@@ -9,16 +9,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 from analysis.report.page_file import pack
+from rhodb.errors import InputError
+from rhodb.place import for_reading, write_whole
 
 
 def chart_library() -> str:
     """The script, packed. Bundling takes a second, so it is kept in the user's cache folder, one file a version."""
     kept = _cache_folder() / f"chart-library-{version('vl-convert-python')}.txt"
     try:
-        content = kept.read_text(encoding="ascii")
+        content = for_reading(kept).read_text(encoding="ascii")
         if gzip.decompress(base64.b64decode(content, validate=True)):
             return content
-    except (OSError, EOFError, UnicodeDecodeError, binascii.Error, zlib.error):
+    except (InputError, OSError, EOFError, UnicodeDecodeError, binascii.Error, zlib.error):
         pass  # absent, or not what was written
     content = _bundled()
     _keep(content, kept)
@@ -34,10 +36,7 @@ def _bundled() -> str:
 def _keep(content: str, path: Path) -> None:
     """Whole or not at all; a folder that cannot be written costs the next report a second."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(content, encoding="ascii")
-        partial.replace(path)
+        write_whole(path, content.encode("ascii"))
     except OSError:
         return
 

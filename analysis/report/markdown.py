@@ -7,11 +7,14 @@ from typing import Final
 
 from analysis.report.document import Address, Cell, Chart, Commands, Figure, Part, Report, Section, Table, Text
 from rhodb.errors import InputError
+from rhodb.place import Kind, for_folder, for_output, look, write_whole
 
 LINK: Final = re.compile(r"\[((?:\\.|[^\]\\])*)\]\(#([ac]\d+b?)\)")
 """A computed cell: text and address (of this report, of an earlier one, of a count)."""
 _RUNS: Final = re.compile(r"\brun IN \(((?:'[0-9a-f-]{36}'(?:, )?)+)\)")
 _UUID: Final = re.compile(r"([0-9a-f]{8})-[0-9a-f-]{27}")
+_FIRST: Final = re.compile(rb"# [^\n]+\n\n[^\n]+, rhodb \S+\. Warehouse: ")
+"""How a report begins; see `render`."""
 _SPECIAL: Final = re.compile(r"([\\\[\]|<*])")
 _ESCAPED: Final = re.compile(r"\\([\\\[\]|<*])")
 
@@ -21,11 +24,34 @@ def unescape(text: str) -> str:
     return _ESCAPED.sub(r"\1", text)
 
 
+def is_report(head: bytes) -> bool:
+    """Whether a Markdown file that begins so is a report of ours."""
+    return _FIRST.match(head) is not None
+
+
+def is_document(head: bytes) -> bool:
+    """Whether a JSON file that begins so is a report's."""
+    return head.startswith(b"{") and b'"rhodb_version"' in head
+
+
+def places(path: Path) -> tuple[Path, Path, Path]:
+    """The Markdown file, the JSON beside it, the folder of figures. Raises InputError where something else stands.
+
+    The figures belong to the Markdown: without it, the folder must be free or empty.
+    """
+    ours = look(path).kind is not Kind.FREE
+    found = for_output(path, is_report)
+    folder = for_folder(found.with_name(f"{found.stem}_figures"))
+    if not ours and folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} is a folder with files, but its report {found} is not there: choose another name")
+    return found, for_output(found.with_suffix(".json"), is_document), folder
+
+
 def write(report: Report, path: Path) -> list[Path]:
     """PATH.md, PATH.json beside it, and the figures in PATH_figures/. Raises InputError if it cannot be written."""
     from analysis.report.drawing import draw, with_palette
 
-    folder = path.with_name(f"{path.stem}_figures")
+    path, side, folder = places(path)
     pictures: dict[str, bytes] = {}
     for section in report.sections:
         for part in section.parts:
@@ -33,13 +59,12 @@ def write(report: Report, path: Path) -> list[Path]:
                 pictures[_name(section, part)] = with_palette(part.png)
             elif isinstance(part, Chart) and part.rows:
                 pictures[_name(section, part)] = with_palette(draw(part))
-    side = path.with_suffix(".json")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, render(report, folder.name).encode())
+        write_whole(side, json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False).encode())
+        folder.mkdir(exist_ok=True)
         for name, content in pictures.items():
-            (folder / name).write_bytes(content)
-        side.write_text(json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False), encoding="utf-8")
-        path.write_text(render(report, folder.name), encoding="utf-8")
+            write_whole(folder / name, content)
     except OSError as error:
         raise InputError(f"the report cannot be written to {path}: {error.strerror}") from error
     return [path, side, *(folder / name for name in pictures)]

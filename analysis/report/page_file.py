@@ -16,6 +16,11 @@ CELL: Final = "data-cell"
 """Attribute of a computed cell: its serial number in `Report.cells()`."""
 
 
+def is_page(head: bytes) -> bool:
+    """Whether a file that begins so is a page of ours."""
+    return b'<meta name="generator" content="rhodb ' in head
+
+
 def pack(content: str) -> str:
     """Text as gzip and base64: a tenth of a report's JSON, and safe in any element."""
     return base64.b64encode(gzip.compress(content.encode(), 9, mtime=0)).decode("ascii")

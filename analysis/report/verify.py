@@ -16,6 +16,7 @@ from analysis.report.document import Chart, Number, Report, Sentence, Table, cha
 from analysis.report.markdown import LINK, unescape
 from analysis.report.page_file import read_page
 from rhodb.errors import InputError
+from rhodb.place import for_reading
 
 if TYPE_CHECKING:
     from rhodb.warehouse import Warehouse
@@ -66,6 +67,7 @@ class Verification:
 
 def read(path: Path) -> Saved:
     """The report in an HTML file, beside a Markdown file, or in a JSON file. Raises InputError saying what is wrong."""
+    path = for_reading(path)
     text = _text(path)
     if path.suffix.lower() in (".html", ".htm"):
         try:
@@ -174,7 +176,7 @@ def _linked(report: Report, text: str) -> dict[str, str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return for_reading(path).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"the report {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -13,6 +13,7 @@ from rhodb.cli.kept import kept
 from rhodb.cli.lazy import make_app
 from rhodb.cli.options import JsonOption, example, output_format
 from rhodb.cli.output import console, emit, note
+from rhodb.place import for_folder
 
 if TYPE_CHECKING:
     from analysis.answers import Answer, AnswerOptions
@@ -64,6 +65,7 @@ EXAMPLES = {
 
 
 def _study(name: str, *, db: str | None, figures: Path | None, explain: int | None, **given: Any) -> None:
+    figures = for_folder(figures) if figures is not None else None
     form = options.form_of(given)
     answer, _ = answer_of(name, given, db, drawing=figures is not None)
     _show_answer(answer, form, explain, figures)

@@ -17,9 +17,12 @@ def upgrade(db: DbOption = None) -> None:
     """Create the warehouse, or bring an old one to this rhodb's schema (after a backup beside it)."""
     from rhodb.location import locate
     from rhodb.migrate import current
+    from rhodb.place import for_warehouse
     from rhodb.warehouse import Warehouse
 
     location = locate(db)
+    if location.path is not None:
+        for_warehouse(location.asked or location.path, create=True)
     before = current(location) if location.path is None or location.path.is_file() else None
     with Warehouse.open(db):
         pass

@@ -59,11 +59,14 @@ def _ingest(paths: list[Path], db: str | None, *, dry_run: bool, **options: Any)
     import tempfile
 
     from rhodb.ingest import ingest as run
+    from rhodb.ingest.files import find
     from rhodb.location import locate
+    from rhodb.place import Kind, look
     from rhodb.warehouse import Warehouse
 
-    place = locate(db).path
-    if dry_run and place is not None and not place.exists():
+    list(find(paths))  # what is missing or no file is said before a warehouse is made
+    place = locate(db).asked
+    if dry_run and place is not None and look(place).kind is Kind.FREE:
         with tempfile.TemporaryDirectory() as folder, Warehouse.open(Path(folder) / "dry.db") as wh:
             return run(wh, paths, dry_run=True, **options)
     with Warehouse.open(db) as wh:

@@ -12,6 +12,7 @@ from rhodb.cli.lazy import make_app
 from rhodb.cli.options import DbOption, JsonOption, example
 from rhodb.cli.output import console, emit_json, note
 from rhodb.errors import InputError, UnknownNameError
+from rhodb.place import Kind, absolute, for_folder, for_output, look, write_whole
 
 if TYPE_CHECKING:
     from analysis.report.build import Progress
@@ -98,7 +99,7 @@ def report(
             model=model, split=split or _usual_split(wh), metrics=tuple(dict.fromkeys(metric or ("gap",))),
             where=where, sections=tuple(dict.fromkeys(section or ())), compare=compare, since=since,
         )  # fmt: skip
-        target = _target(out, wh)
+        target = _target(out, wh, form)
         _write(wh, options, target, form, json=json)
 
 
@@ -112,13 +113,21 @@ def _format(form: str | None, out: Path | None) -> str:
     return form or suffix or "html"
 
 
-def _target(out: Path | None, wh: "Warehouse") -> Path:
-    """The file without its suffix. Its folder is made when it is written."""
+def _target(out: Path | None, wh: "Warehouse", form: str) -> Path:
+    """The file without its suffix, after a look at what stands there. Its folder is made when it is written."""
+    from analysis.report import markdown, page_file
+
     if out is None:
-        return wh.location.folder / "report"
-    if out.suffix.lower() in SUFFIXES and not out.is_dir():
-        return out.with_suffix("")
-    return out / "report"
+        target = wh.location.folder / "report"
+    else:
+        out = absolute(out)
+        named = out.suffix.lower() in SUFFIXES and look(out).kind is not Kind.FOLDER
+        target = out.with_suffix("") if named else for_folder(out) / "report"
+    if form in ("html", "both"):
+        for_output(target.with_name(target.name + ".html"), page_file.is_page)
+    if form in ("md", "both"):
+        markdown.places(target.with_name(target.name + ".md"))
+    return target
 
 
 def _write(wh: "Warehouse", options: "ReportOptions", target: Path, form: str, *, json: bool) -> None:
@@ -155,10 +164,9 @@ def _write(wh: "Warehouse", options: "ReportOptions", target: Path, form: str, *
 def _page(made: "Report", path: Path) -> Path:
     """One HTML file, written whole or not at all."""
     from analysis.report.page import render
+    from analysis.report.page_file import is_page
 
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(render(made), encoding="utf-8")
-    fresh.replace(path)
+    write_whole(for_output(path, is_page), render(made).encode())
     return path
 
 

@@ -10,6 +10,7 @@ import typer
 from rhodb.cli import study_options as options
 from rhodb.cli.kept import kept
 from rhodb.cli.output import console, emit, note
+from rhodb.place import for_folder
 
 if TYPE_CHECKING:
     from analysis.findings import Result
@@ -54,6 +55,7 @@ def register(app: typer.Typer) -> None:
 def _study(name: str, *, db: str | None, figures: Path | None, explain: int | None, **given: Any) -> None:
     from rhodb.cli.analyze import _show
 
+    figures = for_folder(figures) if figures is not None else None
     form = options.form_of(given)
     result, _ = answer(name, given, db)
     if figures is not None:
@@ -67,6 +69,7 @@ def everything(*, db: str | None, figures: Path | None, json: bool, **given: Any
 
     from analysis.findings import CLEAR_VERDICTS
 
+    figures = for_folder(figures) if figures is not None else None
     results = [answer(name, given, db)[0] for name in ALL]
     if json:
         from json import dumps

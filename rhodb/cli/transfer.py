@@ -66,8 +66,10 @@ def import_(
 ) -> None:
     """Bring an export in, all of it or nothing; what the warehouse holds already is added once only."""
     from rhodb.transfer import load_export
+    from rhodb.transfer.load import read_manifest
     from rhodb.warehouse import Warehouse
 
+    read_manifest(folder)  # what is wrong with it is said before a warehouse is made
     with Warehouse.open(db) as wh:
         _print_merge(load_export(wh, folder, on_conflict=_policy(on_conflict)), json=json)
 

@@ -17,6 +17,7 @@ from rhodb.ingest.formats import Format
 from rhodb.ingest.interventions import ATTACK, STEERING
 from rhodb.ingest.stream import read_large
 from rhodb.ingest.training import ALIGNMENT, HYBRID, MERGED, STRESS
+from rhodb.place import Kind, absolute, for_reading, look
 from rhodb.records import digest
 
 FORMATS = (ALIGNMENT, MERGED, STRESS, HYBRID, STEERING, ATTACK, CF90, FIDELITY, FREEZE, LEADERBOARD)
@@ -82,9 +83,11 @@ def find(paths: Iterable[Path]) -> Iterator[Candidate]:
     """Files in the order given, folders walked by name; each file once. Raises InputError for what is not there."""
     seen: set[Path] = set()
     for given in paths:
-        path = given.expanduser().absolute()
-        if not path.exists():
-            raise InputError(f"{given} does not exist: give a result file or a folder of them")
+        path = absolute(given)
+        if look(path).kind is Kind.FREE:
+            raise InputError(f"{path} does not exist: give a result file or a folder of them")
+        if not path.is_dir():
+            for_reading(path)
         found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if _may_hold_results(file))
         for file in found:
             if file in seen:

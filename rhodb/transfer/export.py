@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Table, select
 from sqlalchemy.sql import Select
 
 from rhodb.errors import DatabaseBusyError, DatabaseError, InputError, UnknownNameError
+from rhodb.place import for_new, rename_new, sync
 from rhodb.revision import HEAD
 from rhodb.schema import Base
 from rhodb.warehouse import Warehouse
@@ -38,8 +39,7 @@ class Exported:
 def export_all(wh: Warehouse, folder: Path, *, format: str = "jsonl") -> Exported:  # noqa: A002
     """Every table into a file of a new folder, all from one moment. `load_export` reads it again."""
     check_format(format)
-    if folder.exists():
-        raise InputError(f"{folder} exists already: name a folder that does not")
+    folder = for_new(folder, "a folder that does not")
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     with _files(temporary, folder), wh.read() as connection:
         temporary.mkdir(parents=True)
@@ -62,12 +62,13 @@ def export_query(
     params: Mapping[str, Any] | None = None,
     format: str | None = None,  # noqa: A002
 ) -> Exported:
-    """A table, a view or the rows of a SELECT into one file, whose ending says the format. Replaces the file."""
+    """A table, a view or the rows of a SELECT into one new file, whose ending says the format."""
     format = format or path.suffix.removeprefix(".").replace("ndjson", "jsonl")  # noqa: A001
     check_format(format)
     if (table is None) == (sql is None):
         raise InputError("name either a table (or view) or a query to export")
     name = table or "query"
+    path = for_new(path, "a file that does not")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     if table is not None and table in Base.metadata.tables:
         source = Base.metadata.tables[table]
@@ -122,7 +123,13 @@ def _files(temporary: Path, final: Path) -> Iterator[None]:
         raise DatabaseError(f"{final} cannot be written: {error.strerror}") from error
     try:
         yield
-        temporary.replace(final)
+        if temporary.is_dir():
+            temporary.rename(final)
+            sync(final.parent)
+        else:
+            rename_new(temporary, final)
+    except FileExistsError as error:
+        raise InputError(f"{final} came to stand there meanwhile: name another") from error
     except OSError as error:
         full = error.errno in (28, 122)
         kind = DatabaseBusyError if full else DatabaseError

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.exc import IntegrityError
 
 from rhodb.errors import InputError
+from rhodb.place import for_reading
 from rhodb.revision import HEAD
 from rhodb.rows import bulk_insert
 from rhodb.schema import Base
@@ -30,7 +31,7 @@ def load_export(wh: Warehouse, folder: Path, *, on_conflict: Policy = "report") 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What the folder says that it holds."""
-    path = folder / MANIFEST
+    path = for_reading(folder / MANIFEST)
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -52,7 +53,7 @@ def _fill(copy: Warehouse, folder: Path, manifest: dict[str, Any]) -> None:
         for table in Base.metadata.sorted_tables:
             path = folder / f"{table.name}.{manifest['format']}"
             try:
-                n = _fill_table(connection, table, path, manifest["format"])
+                n = _fill_table(connection, table, for_reading(path), manifest["format"])
             except (OSError, ValueError, KeyError, IntegrityError) as error:
                 raise InputError(f"{path} cannot be imported: {str(error).splitlines()[0]}") from error
             if n != rows.get(table.name):

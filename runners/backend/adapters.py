@@ -22,6 +22,7 @@ from mlx_lm.tuner.lora import LoRALinear
 
 import rhodb
 from rhodb.errors import InputError
+from rhodb.place import replace_folder
 from rhodb.records import digest
 from runners.backend import adapters_mlx, adapters_peft
 from runners.backend.adapter_changes import Change, Layout, LowRank, numbers
@@ -92,7 +93,7 @@ class Adapter:
 def save_adapters(loaded: LoadedModel, folder: Path, spec: TrainSpec) -> Path:
     """Write the installed LoRA layers to `folder`, which appears complete or not at all, and replaces an older one.
 
-    Raises InputError without LoRA layers.
+    Raises InputError without LoRA layers, or where anything but an older adapter stands.
     """
     model = loaded.model
     if not lora_layers(model):
@@ -103,9 +104,7 @@ def save_adapters(loaded: LoadedModel, folder: Path, spec: TrainSpec) -> Path:
         mx.save_safetensors(str(draft / WEIGHTS), lora_weights(model))
         (draft / CONFIG).write_text(json.dumps(_config(loaded, spec), indent=2) + "\n", encoding="utf-8")
         draft.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        draft.replace(folder)
+        replace_folder(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder

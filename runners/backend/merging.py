@@ -5,6 +5,8 @@ their sum; those of the methods on task vectors are factors as they stand.
 """
 
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 
 from rhodb.errors import InputError
+from rhodb.place import replace_folder
 from runners.backend.models import LoadedModel
 from runners.backend.weights import Array, Changes, Packed, Tensors, check_floats, dense, model_tensors
 
@@ -179,13 +182,22 @@ def computing_arguments(loaded: LoadedModel) -> dict[str, Any]:
 
 
 def save_model_folder(loaded: LoadedModel, folder: Path) -> None:
-    """Write the model as it is now to a folder that `mlx_lm.load` reads."""
+    """Write the model as it is now to a folder that `mlx_lm.load` reads, whole or not at all; an older one is replaced.
+
+    Raises InputError where anything but an older copy of the model stands.
+    """
     from mlx_lm.utils import save_model
 
-    folder.mkdir(parents=True, exist_ok=True)
-    save_model(folder, loaded.model)
-    (folder / "config.json").write_text(json.dumps(_config_as_it_is(loaded), indent=2) + "\n", encoding="utf-8")
-    loaded.tokenizer.save_pretrained(str(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        save_model(draft, loaded.model)
+        (draft / "config.json").write_text(json.dumps(_config_as_it_is(loaded), indent=2) + "\n", encoding="utf-8")
+        loaded.tokenizer.save_pretrained(str(draft))
+        draft.chmod(0o755)
+        replace_folder(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _config_as_it_is(loaded: LoadedModel) -> dict[str, Any]:

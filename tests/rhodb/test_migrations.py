@@ -108,11 +108,12 @@ def test_down_to_nothing_and_up_again_on_a_filled_warehouse(tmp_path):
         assert len(rows) == len(held[table]), table
 
 
+AFTER = f"{int(HEAD) + 1:04}"
 NEXT = '''
 """A later schema, made for a test."""
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
+revision, down_revision, branch_labels, depends_on = "AFTER", "HEAD", None, None
 
 def upgrade():
     # SQLite rebuilds the table, to which others refer with ON DELETE CASCADE.
@@ -125,7 +126,7 @@ def upgrade():
 def downgrade():
     with op.batch_alter_table("runs", recreate="always", table_kwargs={"sqlite_strict": True}) as batch:
         batch.drop_column("mood")
-'''
+'''.replace("AFTER", AFTER).replace("HEAD", HEAD)
 
 
 @pytest.fixture
@@ -133,10 +134,10 @@ def next_schema(tmp_path, monkeypatch) -> None:
     """Pretend that this rhodb has one revision more."""
     folder = tmp_path / "migrations"
     shutil.copytree(migrate.script_location(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0003_next.py").write_text(NEXT)
+    (folder / "versions" / f"{AFTER}_next.py").write_text(NEXT)
     monkeypatch.setattr(migrate, "script_location", lambda: folder)
     for module in (migrate, rhodb.warehouse):
-        monkeypatch.setattr(module, "HEAD", "0003")
+        monkeypatch.setattr(module, "HEAD", AFTER)
 
 
 def test_an_old_warehouse_is_backed_up_upgraded_and_can_go_back(tmp_path, request):
@@ -153,12 +154,12 @@ def test_an_old_warehouse_is_backed_up_upgraded_and_can_go_back(tmp_path, reques
 
     with Warehouse.open(path) as wh:
         assert wh.rows("SELECT count(*) AS n FROM runs WHERE mood IS NULL") == [{"n": 4}]
-    (backup,) = path.parent.glob("master.backup-0002-*.db")
+    (backup,) = path.parent.glob(f"master.backup-{HEAD}-*.db")
     assert rows_of(backup) == held
     upgraded = rows_of(path)
     assert upgraded.pop("runs") == [(*row, None) for row in held["runs"]]
     assert upgraded == {name: rows for name, rows in held.items() if name != "runs"}
-    migrate.downgrade(locate(path), "0002")
+    migrate.downgrade(locate(path), HEAD)
     assert rows_of(path) == held
 
 
@@ -167,12 +168,12 @@ def test_a_migration_that_fails_changes_nothing(tmp_path, request):
     fill(path)
     held = rows_of(path)
     request.getfixturevalue("next_schema")
-    (script,) = migrate.script_location().glob("versions/0003_*.py")
+    (script,) = migrate.script_location().glob(f"versions/{AFTER}_*.py")
     script.write_text(NEXT.replace("def downgrade", "    raise RuntimeError('half way')\n\ndef downgrade"))
     with pytest.raises(RuntimeError, match="half way"):
         Warehouse.open(path)
     assert rows_of(path) == held
-    assert migrate.current(locate(path)) == "0002"
+    assert migrate.current(locate(path)) == HEAD
 
 
 BELOW_0 = "INSERT INTO behavior_scores (run_id, behavior, metric, split, value, n) VALUES (?, ?, ?, 'none', ?, ?)"
