@@ -9,8 +9,9 @@ import shutil
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -105,8 +106,7 @@ def _standing(place: Path, status: os.stat_result) -> tuple[Kind, str]:
 
 def _file(place: Path) -> tuple[Kind, str]:
     try:
-        with place.open("rb") as file:
-            header = file.read(100)
+        header = _header(place)
     except OSError as error:
         return Kind.OTHER, f"may not be read ({error.strerror})"
     if not header:
@@ -117,6 +117,30 @@ def _file(place: Path) -> tuple[Kind, str]:
     if application_id == APPLICATION_ID:
         return _ours(revision)
     return _others(place, application_id)
+
+
+def _header(place: Path) -> bytes:
+    """The first bytes of a file, without breaking a lock on it.
+
+    Closing a file takes from this process every POSIX lock that it has there, those of its open SQLite connections too
+    (https://www.sqlite.org/howtocorrupt.html, 2.2). So a descriptor that is open already is read, and never closed.
+    """
+    for descriptor in _descriptors(place):
+        return os.pread(descriptor, 100, 0)
+    descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    found = os.pread(descriptor, 100, 0)
+    if threading.active_count() == 1 or not found.startswith(_MAGIC):  # else a thread may have locked it meanwhile
+        os.close(descriptor)
+    return found
+
+
+def _descriptors(place: Path) -> Iterator[int]:
+    """Descriptors of this process that are open on a file."""
+    wanted = place.stat()
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208  numbers, not files
+        with suppress(OSError):  # closed meanwhile, as the one that lists them is
+            if os.path.samestat(os.fstat(int(name)), wanted):
+                yield int(name)
 
 
 def _ours(revision: int) -> tuple[Kind, str]:
@@ -144,9 +168,11 @@ def _tables(place: Path) -> set[str] | None:
     """Tables of a database file; None if they cannot be read.
 
     `immutable`: nothing is locked or made beside it. What stands in its WAL alone is not seen; opening it will tell.
+    That does not do where this process has it open already; see `_header`.
     """
+    how = "mode=ro" if any(_descriptors(place)) else "mode=ro&immutable=1"
     try:
-        with closing(sqlite3.connect(f"{place.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as raw:
+        with closing(sqlite3.connect(f"{place.resolve().as_uri()}?{how}", uri=True)) as raw:
             raw.execute("PRAGMA writable_schema = ON")  # a file that was cut off is still looked into
             return {name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error:

@@ -278,3 +278,18 @@ def test_only_files_in_the_spool_are_taken_for_outcomes(tmp_path):
         (folder / "link.json.gz").symlink_to("/dev/zero")
         before = tree(folder)
         assert recover(wh) == RecoverReport() and tree(folder) == before
+
+
+def test_looking_at_a_warehouse_leaves_the_locks_of_its_open_connections(tmp_path, python):
+    """Were the lock on the file gone, another process that closes it would delete the log this one writes into."""
+    path = tmp_path / "master.db"
+    with Warehouse.open(path) as wh:
+        wh.rows("SELECT 1")
+        for _ in range(3):
+            assert look(path).kind is Kind.WAREHOUSE
+        _, errors = python("import sys, rhodb; rhodb.open(sys.argv[1]).close()", path).communicate(timeout=60)
+        assert errors == "" and path.with_name("master.db-wal").exists()
+        with wh.write() as connection:
+            connection.exec_driver_sql("CREATE TABLE kept (a INTEGER)")
+        code = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT * FROM kept').fetchall())"
+        assert python(code, path).communicate(timeout=60) == ("[]\n", "")
