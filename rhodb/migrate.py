@@ -142,7 +142,7 @@ def backup(path: Path, revision: str) -> Path | None:
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as source:
         if source.execute("SELECT EXISTS (SELECT 1 FROM models)").fetchone() == (0,):
             return None
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
         copy = path.with_name(f"{path.stem}.backup-{revision}-{stamp}{path.suffix}")
         temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
         try:

@@ -158,7 +158,7 @@ def _others(place: Path, application_id: int) -> tuple[Kind, str]:
         return Kind.DATABASE, "is a damaged database without a sign that rhodb made it"
     if not application_id and tables >= _OLDER:
         return Kind.WAREHOUSE, "is a warehouse of an older schema"
-    if not application_id and not tables:
+    if not application_id and tables <= {"alembic_version"}:  # as a downgrade to nothing leaves it
         return Kind.EMPTY, "is an empty database"
     names = ", ".join(sorted(tables)[:3]) or "none"
     return Kind.DATABASE, f"is a database of another program (tables: {names})"
@@ -211,7 +211,8 @@ def for_new(path: str | os.PathLike[str], what: str) -> Path:
     """An absolute path where nothing stands yet. Raises InputError naming what does; `what` is asked for instead."""
     found = look(path)
     if found.kind is not Kind.FREE:
-        raise InputError(f"{found} and exists already: name {what}")
+        there = "" if found.kind is Kind.OTHER else " and exists already"
+        raise InputError(f"{found}{there}: name {what}")
     return found.path
 
 

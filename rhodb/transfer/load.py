@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.exc import IntegrityError
 
 from rhodb.errors import InputError
-from rhodb.place import for_reading
+from rhodb.place import Kind, absolute, for_reading, look
 from rhodb.revision import HEAD
 from rhodb.rows import bulk_insert
 from rhodb.schema import Base
@@ -31,6 +31,9 @@ def load_export(wh: Warehouse, folder: Path, *, on_conflict: Policy = "report") 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What the folder says that it holds."""
+    folder = absolute(folder)
+    if look(folder / MANIFEST).kind is Kind.FREE:
+        raise InputError(f"{folder} is no export of rhodb: it holds no {MANIFEST}")
     path = for_reading(folder / MANIFEST)
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

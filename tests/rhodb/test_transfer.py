@@ -17,7 +17,7 @@ from legacy_files import sample, write_file, write_tree
 from warehouse_samples import BASELINE, MODEL, dump, identity, outcome, probe_scores, probe_set
 
 from rhodb.check import check
-from rhodb.errors import DatabaseBusyError, DatabaseError, InputError
+from rhodb.errors import DatabaseBusyError, InputError
 from rhodb.ingest import ingest
 from rhodb.liveness import this_process
 from rhodb.published import PublishedValue, insert_values
@@ -253,7 +253,7 @@ def test_a_full_disk_leaves_no_half_export(filled, tiny_disk):
 
 def test_a_folder_that_cannot_be_written_is_said(filled, tmp_path):
     (tmp_path / "file").write_text("x")
-    with Warehouse.open(filled, read_only=True) as wh, pytest.raises(DatabaseError, match="cannot be written"):
+    with Warehouse.open(filled, read_only=True) as wh, pytest.raises(InputError, match="which is no folder"):
         export_all(wh, tmp_path / "file" / "out")
 
 

@@ -238,8 +238,11 @@ def test_an_adapters_identity_is_what_it_does_and_not_where_it_lies(lora, tmp_pa
 
 def test_saving_again_replaces_and_leaves_no_draft(saved):
     loaded, folder, _ = saved
-    (folder / "stale").write_text("old")
     install(loaded)
+    (folder / "notes.txt").write_text("somebody's")
+    with pytest.raises(InputError, match="which rhodb did not write"):
+        save_adapters(loaded, folder, SPEC)
+    (folder / "notes.txt").unlink()
     save_adapters(loaded, folder, SPEC)
     assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapters.safetensors"]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
