@@ -146,10 +146,7 @@ def _descriptors(place: Path) -> Iterator[int]:
 def _ours(revision: int) -> tuple[Kind, str]:
     if revision <= int(HEAD):
         return Kind.WAREHOUSE, "is a warehouse"
-    from rhodb import __version__
-
-    said = f"has schema {revision:04}, which is newer than schema {HEAD} of this rhodb {__version__}"
-    return Kind.NEWER, said
+    return Kind.NEWER, f"has schema {revision:04}, which is newer than schema {HEAD} of this rhodb"
 
 
 def _others(place: Path, application_id: int) -> tuple[Kind, str]:
