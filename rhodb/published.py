@@ -7,9 +7,9 @@ installed wheel) and copied into the table `published_values`, from which analys
 import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from sqlalchemy import text
 
@@ -18,6 +18,7 @@ from rhodb.place import for_reading
 from rhodb.warehouse import Warehouse
 
 T = TypeVar("T")
+Basis = Literal["", "counted", "setting"]
 COLUMNS = ("source", "section", "key", "claim", "value", "precision", "unit", "n")
 
 
@@ -38,6 +39,11 @@ class PublishedValue:
     unit: str
     n: int | None
     """Seeds or probes behind the figure, where stated."""
+    basis: Basis = ""
+    """`counted`: taken from the material itself (files, configurations), not from what was printed; `setting`: chosen,
+    so exact; empty: printed. Only in the shipped files."""
+    derived_from: tuple[str, ...] = ()
+    """Keys of the figures that this one was computed from or chosen to fit; only in the shipped files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +123,17 @@ def _value(row: Mapping[str, str | None], where: str) -> PublishedValue:
         precision=precision,
         unit=row["unit"] or "",
         n=None if n is None else int(n),
+        basis=_basis(row.get("basis") or "", where),
+        derived_from=tuple((row.get("derived_from") or "").split()),
     )
+
+
+def _basis(text: str, where: str) -> Basis:
+    if text not in get_args(Basis):
+        raise InputError(
+            f"{where}: column basis must be {', '.join(filter(None, get_args(Basis)))} or empty, got {text!r}"
+        )
+    return text  # type: ignore[return-value]
 
 
 def _number(row: Mapping[str, str | None], column: str, where: str) -> float | None:
@@ -133,6 +149,11 @@ def _number(row: Mapping[str, str | None], column: str, where: str) -> float | N
     return number
 
 
+def _row(value: PublishedValue) -> dict[str, Any]:
+    """The columns that a warehouse keeps."""
+    return {column: getattr(value, column) for column in COLUMNS}
+
+
 def insert_values(wh: Warehouse, values: Sequence[PublishedValue]) -> Copied:
     """Copy values into `published_values`; one that is there with another content is replaced.
 
@@ -142,8 +163,8 @@ def insert_values(wh: Warehouse, values: Sequence[PublishedValue]) -> Copied:
     with wh.write() as connection:
         rows = connection.execute(text(f"SELECT {columns} FROM published_values")).mappings()
         present = {(row["source"], row["key"]): dict(row) for row in rows}
-        new = [asdict(value) for value in values if (value.source, value.key) not in present]
-        known = [asdict(value) for value in values if (value.source, value.key) in present]
+        new = [_row(value) for value in values if (value.source, value.key) not in present]
+        known = [_row(value) for value in values if (value.source, value.key) in present]
         changed = [row for row in known if row != present[row["source"], row["key"]]]
         if new:
             marks = ", ".join(f":{column}" for column in COLUMNS)
@@ -160,4 +181,4 @@ def is_current(wh: Warehouse, values: Sequence[PublishedValue]) -> bool:
     """Whether a warehouse holds all these values already. Only reads."""
     rows = wh.rows(f"SELECT {', '.join(COLUMNS)} FROM published_values")
     present = {(row["source"], row["key"]): row for row in rows}
-    return all(present.get((value.source, value.key)) == asdict(value) for value in values)
+    return all(present.get((value.source, value.key)) == _row(value) for value in values)

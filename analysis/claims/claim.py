@@ -17,6 +17,7 @@ from rhodb.published import read_table, shipped_folder
 
 COLUMNS = (
     "id", "section", "subject", "statistic", "value", "precision", "unit", "checker", "parameters", "challenges", "own",
+    "figure",
 )  # fmt: skip
 NEEDED = ("id", "section", "subject", "statistic", "value", "checker")
 Relation = Literal["=", "<", "<=", ">", ">="]
@@ -46,6 +47,8 @@ class Claim:
     """Names in `registry.CHALLENGES`: what the method has to stand; each is decided by computation."""
     own: Mapping[str, str] = field(default_factory=dict)
     """How this warehouse's own runs speak to it (`analysis.claims.own`); empty: they cannot."""
+    figure: str = ""
+    """Key of the published value that transcribes this very figure: what no check of it may rest on."""
 
     @property
     def printed(self) -> str:
@@ -101,7 +104,7 @@ def parse(row: Mapping[str, str | None], where: str) -> Claim:
         relation=relation, value=value, precision=precision, unit=text["unit"], checker=text["checker"],
         parameters=pairs(text["parameters"], f"{where}: column parameters"),
         challenges=tuple(name.strip() for name in text["challenges"].split(";") if name.strip()),
-        own=pairs(text["own"], f"{where}: column own"),
+        own=pairs(text["own"], f"{where}: column own"), figure=text["figure"],
     )  # fmt: skip
 
 

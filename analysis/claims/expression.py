@@ -54,12 +54,16 @@ _OPERATORS: Final[dict[type[ast.AST], Callable[..., float]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A published figure: value, half a unit of its last digit, n behind it."""
+    """A published figure: value, half a unit of its last digit, n behind it, and whether somebody printed it.
+
+    One that was counted from the material itself is evidence; one that was printed is a statement.
+    """
 
     key: str
     value: float
     half: float
     n: int | None
+    printed: bool = True
 
 
 class MissingInputError(Exception):
@@ -78,11 +82,19 @@ class Evaluated:
     low: float
     high: float
     keys: tuple[str, ...]
+    moving: tuple[str, ...]
+    """Those of the keys that the value depends on: it changes with them, or counts how many there are."""
+    restates: bool
+    """Whether that is a single figure that was printed: whatever is made of it is that figure again."""
 
 
 def evaluate(text: str, figures: Mapping[str, Figure]) -> Evaluated:
-    """Evaluate over figures. Raises InputError for what is no expression, MissingInputError for absent figures."""
+    """Evaluate over figures. Raises InputError for what is no expression, MissingInputError for absent figures.
+
+    InputError, too, for one that no figure moves: a constant reproduces whatever it was copied from.
+    """
     slots: list[list[str]] = []
+    lists_of: list[bool] = []
     missing: list[str] = []
 
     def slot(match: re.Match[str]) -> str:
@@ -90,6 +102,7 @@ def evaluate(text: str, figures: Mapping[str, Figure]) -> Evaluated:
         keys = [key for key in figures if fnmatchcase(key, pattern)] if "*" in pattern else [pattern]
         missing.extend(key for key in (keys or [pattern]) if key not in figures)
         slots.append(keys)
+        lists_of.append("*" in pattern)
         return f" _slot({len(slots) - 1}, {int('*' in pattern)}) "
 
     code = _KEY.sub(slot, text)
@@ -110,7 +123,26 @@ def evaluate(text: str, figures: Mapping[str, Figure]) -> Evaluated:
         low, value, high = rounding_range(at, centre, [figures[key].half for key in keys])
     except (ZeroDivisionError, ValueError, OverflowError) as error:
         raise InputError(f"{text!r} cannot be evaluated: {error}") from error
-    return Evaluated(value=value, low=low, high=high, keys=tuple(keys))
+    lists = {key for group, many in zip(slots, lists_of, strict=True) if many for key in group}
+    moving = tuple(key for key in keys if key in lists or _moves(at, centre, place[key]))
+    if not moving:
+        raise InputError(f"{text!r} depends on no published figure: a constant proves nothing about a printed one")
+    restates = len(moving) == 1 and figures[moving[0]].printed
+    return Evaluated(value=value, low=low, high=high, keys=tuple(keys), moving=moving, restates=restates)
+
+
+def _moves(at: Callable[[Sequence[float]], float], centre: Sequence[float], i: int) -> bool:
+    """Whether the value changes as one figure moves far."""
+    here = at(centre)
+    for side in (1.0, -1.0):
+        moved = list(centre)
+        moved[i] += side * (1.0 + abs(moved[i]))
+        try:
+            if at(moved) != here:
+                return True
+        except (ZeroDivisionError, ValueError, OverflowError):
+            return True
+    return False
 
 
 def rounding_range(

@@ -32,8 +32,8 @@ EXACT_UNITS = ("", "layer")
 
 
 def _half(value: PublishedValue) -> float:
-    """Half a unit of the last digit; a count is exact."""
-    exact = value.precision is None or (value.precision >= 1 and value.unit in EXACT_UNITS)
+    """Half a unit of the last digit; a count and a setting are exact."""
+    exact = value.precision is None or value.basis == "setting" or (value.precision >= 1 and value.unit in EXACT_UNITS)
     return 0.0 if exact else (value.precision or 0.0) / 2
 
 
@@ -44,8 +44,12 @@ class Inputs:
         self._values = tuple(values)
         self.wh = wh
         self.figures: Mapping[str, Figure] = {
-            value.key: Figure(key=value.key, value=value.value, half=_half(value), n=value.n) for value in values
+            value.key: Figure(
+                key=value.key, value=value.value, half=_half(value), n=value.n, printed=value.basis != "counted"
+            )
+            for value in values
         }
+        self.published: Mapping[str, PublishedValue] = {value.key: value for value in values}
         self.claims_of: Mapping[str, str] = {value.key: value.claim for value in values}
 
     def figure(self, key: str) -> Figure:

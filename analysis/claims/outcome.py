@@ -9,13 +9,14 @@ Kind = Literal[
     "up to rounding",
     "inconsistent",
     "method unsound",
+    "only restated",
     "cannot be checked",
     "supported by own runs",
     "contradicted by own runs",
 ]
 KINDS: tuple[Kind, ...] = (
-    "reproduced", "up to rounding", "inconsistent", "method unsound", "cannot be checked", "supported by own runs",
-    "contradicted by own runs",
+    "reproduced", "up to rounding", "inconsistent", "method unsound", "only restated", "cannot be checked",
+    "supported by own runs", "contradicted by own runs",
 )  # fmt: skip
 Speaks = Literal["for", "against", "undecided"]
 GOOD: frozenset[Kind] = frozenset({"reproduced", "up to rounding", "supported by own runs"})
@@ -40,6 +41,12 @@ class Check:
     needs: str = ""
     impossible: str = ""
     """Why the printed figure cannot be right, although it cannot be recomputed."""
+    restates: bool = False
+    """Whether the value is one printed figure again, however converted: a second printing, no recomputation."""
+    refused: str = ""
+    """Why there is no value: the check's inputs go back to the printed figure itself."""
+    of_warehouse: bool = False
+    """From rows of this warehouse rather than from published values."""
     reference: str = ""
 
 
@@ -94,6 +101,8 @@ class Verdict:
     method: str
     reference: str
     inputs: tuple[str, ...]
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Input -> document and table or section it stands in."""
 
     @property
     def good(self) -> bool:

@@ -9,6 +9,7 @@ from analysis.claims.expression import MissingInputError
 from analysis.claims.inputs import Inputs
 from analysis.claims.outcome import Challenge, Check, Kind, OwnRuns, Verdict
 from analysis.claims.own import Own
+from analysis.claims.provenance import examined, provenance
 from analysis.claims.registry import load_challenge, load_checker
 from analysis.query import read_sql
 from rhodb.errors import InputError
@@ -44,12 +45,13 @@ def published_values(wh: "Warehouse | None") -> list[PublishedValue]:
 def judge(inputs: Inputs, claim: Claim, own: Own | None = None) -> Verdict:
     """The verdict on one claim. Raises InputError naming the claim."""
     try:
-        check = _checked(inputs, claim)
+        check = examined(inputs, claim, _checked(inputs, claim))
         challenges = [_challenged(inputs, claim, name) for name in claim.challenges]
         said = own.about(claim) if own is not None and claim.own else None
     except InputError as error:
         raise InputError(f"claim {claim.id}: {error}") from error
-    return compose(claim, check, challenges, said)
+    verdict = compose(claim, check, challenges, said)
+    return replace(verdict, provenance=provenance(inputs, verdict.inputs))
 
 
 def _checked(inputs: Inputs, claim: Claim) -> Check:
@@ -103,20 +105,24 @@ def _holds(relation: str, value: float, bound: float) -> bool:
 
 
 def compose(claim: Claim, check: Check, challenges: Sequence[Challenge], own: OwnRuns | None) -> Verdict:
-    """Put everything together; an inconsistency weighs more than an unsound method, and that more than rounding."""
+    """Put everything together; an inconsistency weighs more than an unsound method, and that more than rounding.
+
+    A second printing that agrees reproduces nothing: own runs, where they speak, then decide.
+    """
     found = agreement(claim, check)
     failed = [challenge for challenge in challenges if challenge.fails]
+    restated = check.restates and claim.relation == "=" and found is not None
     kind: Kind
     if found == "inconsistent":
         kind = "inconsistent"
     elif failed:
         kind = "method unsound"
-    elif found is not None:
+    elif found is not None and not restated:
         kind = found
     elif own is not None and own.speaks != "undecided":
         kind = "supported by own runs" if own.speaks == "for" else "contradicted by own runs"
     else:
-        kind = "cannot be checked"
+        kind = "only restated" if restated else "cannot be checked"
     stood = tuple(challenge.text for challenge in challenges if not challenge.fails)
     numbers = dict(check.numbers)
     for challenge in challenges:
@@ -151,9 +157,10 @@ def _sentence(
 ) -> str:
     parts = []
     if check.value is not None:
-        parts.append(_recomputed(claim, check, found))
-    elif check.impossible:
-        parts.append(check.impossible)
+        again = check.restates and claim.relation == "=" and found != "inconsistent"
+        parts.append(_repeated(claim, check) if again else _recomputed(claim, check, found))
+    elif check.impossible or check.refused:
+        parts.append(check.impossible or check.refused)
     else:
         parts.append(f"Not recomputable from what is public: it takes {check.needs}.")
     parts += [challenge.text for challenge in failed]
@@ -162,6 +169,12 @@ def _sentence(
     if own is not None:
         parts.append(own.text)
     return " ".join(parts)
+
+
+def _repeated(claim: Claim, check: Check) -> str:
+    """A second printing beside the first."""
+    where = ", ".join(check.inputs)
+    return f"Printed {claim.printed}, and again as {number(check.value or 0.0)} ({where}): that recomputes nothing."
 
 
 def _recomputed(claim: Claim, check: Check, found: Agreement | None) -> str:

@@ -278,7 +278,7 @@ def _explain(one: "Verdict", form: str) -> None:
         *(f"  {name} = {value:.6g}" for name, value in one.numbers.items()),
         *(f"  {name} = {value:.6g}" for name, value in (one.own_runs.numbers.items() if one.own_runs else ())),
         *(("Inputs (rhodb sql \"SELECT * FROM published_values WHERE key = '...'\"):",) if one.inputs else ()),
-        *(f"  {key}" for key in one.inputs),
+        *(f"  {key} ({place})" for key, place in one.provenance.items()),
         *(("Runs:", *(f"  {run}" for run in one.own_runs.runs)) if one.own_runs and one.own_runs.runs else ()),
     ]
     typer.echo("\n".join(lines))

@@ -264,4 +264,4 @@ def test_a_broken_claim_is_named() -> None:
     with pytest.raises(InputError, match="unknown checker 'oracle'"):
         verify(claims=[claim(checker="oracle")])
     with pytest.raises(InputError, match="unknown challenge 'doubt'"):
-        verify(claims=[claim(parameters={"expr": "1"}, challenges=("doubt",))])
+        verify(claims=[claim(parameters={"expr": "{baseline/bias}"}, challenges=("doubt",))])

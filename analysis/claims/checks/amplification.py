@@ -48,6 +48,7 @@ def swing_ratio(inputs: Inputs, claim: Claim) -> Check:
     )
     return Check(
         value=ratio.value, method=ratio.method, reference="Fieller 1954",
+        inputs=tuple(key for pair in _result(inputs).given.arms or () for arm in pair for key in arm.inputs),
         numbers={"swing above": found.first[0], "swing below": found.second[0], "p of the swing below": p,
                  "ratio of the printed swings": printed.ratio if printed else math.nan},
         remarks=(

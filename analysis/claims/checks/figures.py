@@ -15,7 +15,12 @@ def expression(inputs: Inputs, claim: Claim) -> Check:
     """`expr` over published figures; their rounding is carried through."""
     found = params.formula(inputs, claim, "expr")
     return Check(
-        value=found.value, low=found.low, high=found.high, method=params.text(claim, "expr"), inputs=found.keys
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        method=params.text(claim, "expr"),
+        inputs=found.keys,
+        restates=found.restates,
     )
 
 
@@ -51,25 +56,34 @@ def sources(inputs: Inputs, claim: Claim) -> Check:
         value=worst.value, low=worst.low, high=worst.high, method="; ".join(claim.parameters.values()),
         inputs=tuple(dict.fromkeys(key for one in found.values() for key in one.keys)),
         numbers={name: one.value for name, one in found.items()}, remarks=tuple(remarks),
+        restates=all(one.restates for one in found.values()),
     )  # fmt: skip
 
 
 def sd_of_range(inputs: Inputs, claim: Claim) -> Check:
-    """n values with a range have an SD between range/sqrt(2(n-1)) and its largest, half the values at each end."""
-    low, high = (params.formula(inputs, claim, end) for end in ("lowest", "highest"))
+    """n values with a range (`span`, or `lowest` and `highest`) have an SD between range/sqrt(2(n-1)) and its largest,
+
+    half the values at each end.
+    """
+    if "span" in claim.parameters:
+        ends = [params.formula(inputs, claim, "span")]
+        span, middle = (ends[0].low, ends[0].high), ends[0].value
+    else:
+        ends = [params.formula(inputs, claim, end) for end in ("lowest", "highest")]
+        span, middle = (ends[1].low - ends[0].high, ends[1].high - ends[0].low), ends[1].value - ends[0].value
     sd, n = params.formula(inputs, claim, "sd"), params.whole(claim, "n")
-    span = (high.low - low.high, high.high - low.low)
     smallest = span[0] / math.sqrt(2 * (n - 1))
     largest = span[1] * math.sqrt((n // 2) * (n - n // 2) / n / (n - 1))
     numbers = {"smallest SD": smallest, "largest SD": largest, "printed SD": sd.value}
     fits = sd.high >= smallest and sd.low <= largest
     sentence = (
-        f"{n} values with a range of {high.value - low.value:.4g} have an SD between {smallest:.4g} and {largest:.4g}; "
+        f"{n} values with a range of {middle:.4g} have an SD between {smallest:.4g} and {largest:.4g}; "
         f"{sd.value:.4g} is printed."
     )
     return Check(
         value=None, needs=params.text(claim, "needs"), impossible="" if fits else sentence,
-        remarks=(sentence,) if fits else (), numbers=numbers, inputs=(*low.keys, *high.keys, *sd.keys),
+        remarks=(sentence,) if fits else (), numbers=numbers,
+        inputs=(*(key for end in ends for key in end.keys), *sd.keys),
         method="SDs that a range and n allow",
     )  # fmt: skip
 

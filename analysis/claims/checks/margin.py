@@ -95,7 +95,8 @@ def published_sem(inputs: Inputs, claim: Claim) -> Check:
     arm = inputs.arm(series, float(gamma), float(weight), behavior)
     sd, se = arm.sd or 0.0, arm.se or 0.0
     return Check(
-        value=se, inputs=arm.inputs, method=f"SD / sqrt({arm.n})", numbers={"SD": sd, "SEM": se, "n": float(arm.n)},
+        value=se, inputs=arm.inputs, restates=arm.values is None,
+        method=f"SD / sqrt({arm.n})", numbers={"SD": sd, "SEM": se, "n": float(arm.n)},
         remarks=(f"The {arm.n} seeds have SD {sd:.5f} and standard error {se:.5f}.",),
     )  # fmt: skip
 
@@ -109,7 +110,10 @@ def tornado_range(inputs: Inputs, claim: Claim) -> Check:
     return Check(
         value=bar.range, method="5th to 95th percentile over an even grid, as in the notes",
         numbers={"share of the grid dropped": bar.discarded, "low": bar.low, "high": bar.high},
-        inputs=tuple(key for key in inputs.figures if key.startswith(f"tornado/{name}/")),
+        inputs=(
+            *(key for key in inputs.figures if key.startswith(f"tornado/{name}/")),
+            *_printed_case(inputs).inputs,
+        ),
     )  # fmt: skip
 
 

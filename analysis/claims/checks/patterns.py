@@ -42,12 +42,13 @@ def _t_approximation(rho: float, n: int) -> float:
 
 def spearman_p(inputs: Inputs, claim: Claim) -> Check:
     """Two-sided exact p of a rank correlation `rho` of `n` values."""
-    rho, n = params.number(claim, "rho"), params.whole(claim, "n")
+    given, n = params.formula(inputs, claim, "rho"), params.whole(claim, "n")
+    rho = given.value
     null = np.abs(_null(n))
     p, floor = float((null >= abs(rho) - 1e-9).mean()), float((null >= 1 - 1e-9).mean())
     approximation = _t_approximation(rho, n)
     return Check(
-        value=p, method=f"all {null.size} orders of {n} values",
+        value=p, method=f"all {null.size} orders of {n} values", inputs=given.keys,
         numbers={"t approximation": approximation, "smallest p": floor},
         remarks=(
             f"The exact p of |ρ| >= {abs(rho):g} is {p:.4f}; {approximation:.3f} is the t "
@@ -60,14 +61,16 @@ def spearman_p(inputs: Inputs, claim: Claim) -> Check:
 
 def coupling_change(inputs: Inputs, claim: Claim) -> Check:
     """p of `first` minus `second`, rank correlations of `n` values each: Fisher's z, variance 1.06 / (n - 3)."""
-    first, second = params.number(claim, "first"), params.number(claim, "second")
+    given = [params.formula(inputs, claim, name) for name in ("first", "second")]
+    first, second = (one.value for one in given)
     n = params.whole(claim, "n")
     z = (math.atanh(first) - math.atanh(second)) / math.sqrt(2 * 1.06 / (n - 3))
     p = 2 * float(special.ndtr(-abs(z)))
     reach = 1.959964 * math.sqrt(1.06 / (n - 3))
     ends = math.tanh(math.atanh(first) - reach), math.tanh(math.atanh(first) + reach)
     return Check(
-        value=p, method="Fisher's z", numbers={"z": z, "low": ends[0], "high": ends[1]},
+        value=p, method="Fisher's z", inputs=(*given[0].keys, *given[1].keys),
+        numbers={"z": z, "low": ends[0], "high": ends[1]},
         remarks=(
             f"ρ {first:g} and ρ {second:g} of {n} seeds each differ with p {p:.2f}; {first:g} alone is known to "
             f"[{ends[0]:.2f}, {ends[1]:.2f}].",
@@ -78,7 +81,8 @@ def coupling_change(inputs: Inputs, claim: Claim) -> Check:
 
 def looks(inputs: Inputs, claim: Claim) -> Challenge:
     """Hits of this size that chance gives over `looks` correlations of `n` values."""
-    rho, n, count = params.number(claim, "rho"), params.whole(claim, "n"), params.whole(claim, "looks")
+    rho, n = params.formula(inputs, claim, "rho").value, params.whole(claim, "n")
+    count = params.whole(claim, "looks")
     p = float((np.abs(_null(n)) >= abs(rho) - 1e-9).mean())
     two = 1 - (1 - p) ** count - count * p * (1 - p) ** (count - 1)
     return Challenge(
@@ -127,7 +131,8 @@ def arm_sd(inputs: Inputs, claim: Claim) -> Check:
     growth = math.sqrt(arm.n / (arm.n - 1))
     half = max((inputs.figures[key].half for key in arm.inputs), default=0.0) * growth
     return Check(
-        value=sd, low=sd - half - 1e-12, high=sd + half, inputs=arm.inputs, method="SD over seeds, divisor n - 1",
+        value=sd, low=sd - half - 1e-12, high=sd + half, inputs=arm.inputs, restates=arm.values is None,
+        method="SD over seeds, divisor n - 1",
         numbers={"with divisor n": sd / growth, "n": float(arm.n)},
     )  # fmt: skip
 

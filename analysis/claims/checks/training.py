@@ -42,12 +42,13 @@ def hinge(inputs: Inputs, claim: Claim) -> Check:
 
 def hinge_end(inputs: Inputs, claim: Claim) -> Check:
     """The smallest separation, over a fine grid, at which the gradient is zero."""
-    gamma = params.number(claim, "gamma")
+    gamma = inputs.value("operating/gamma")
     grid = np.linspace(-0.5, 0.5, 1001)
     silent = [float(x) for x in grid if hinge_gradient(float(x), gamma) == 0]
     return Check(
         value=min(silent) - 0.001 if silent else None, low=min(silent) - 0.001, high=min(silent),
         method="central differences on a grid of 0.001 nats/token", numbers={"margin": gamma},
+        inputs=("operating/gamma",),
     )  # fmt: skip
 
 

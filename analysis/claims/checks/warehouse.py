@@ -51,8 +51,9 @@ def sql(inputs: Inputs, claim: Claim) -> Check:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"the query gives {value!r}, which is no number")
     return Check(
-        value=float(value), method=statement, numbers={n: float(v) for n, v in values.items() if _is_number(v)}
-    )
+        value=float(value), method=statement, of_warehouse=True,
+        numbers={n: float(v) for n, v in values.items() if _is_number(v)},
+    )  # fmt: skip
 
 
 def _is_number(value: Any) -> bool:
@@ -112,4 +113,6 @@ def _chosen(
     numbers = {key: float(value) for key, value in values.items() if value is not None}
     value = values[statistic]
     needs = "" if value is not None else f"runs that give study {name} this {statistic}"
-    return Check(value=value, needs=needs, numbers=numbers, inputs=tuple(sources), method=method)
+    return Check(
+        value=value, needs=needs, numbers=numbers, inputs=tuple(sources), method=method, of_warehouse=True
+    )  # fmt: skip
