@@ -3,19 +3,18 @@
 import base64
 import binascii
 import gzip
-import os
 import zlib
 from importlib.metadata import version
-from pathlib import Path
 
 from analysis.report.page_file import pack
 from rhodb.errors import InputError
-from rhodb.place import for_reading, write_whole
+from rhodb.place import for_reading
+from rhodb.user_cache import cache_folder, keep
 
 
 def chart_library() -> str:
     """The script, packed. Bundling takes a second, so it is kept in the user's cache folder, one file a version."""
-    kept = _cache_folder() / f"chart-library-{version('vl-convert-python')}.txt"
+    kept = cache_folder() / f"chart-library-{version('vl-convert-python')}.txt"
     try:
         content = for_reading(kept).read_text(encoding="ascii")
         if gzip.decompress(base64.b64decode(content, validate=True)):
@@ -23,7 +22,7 @@ def chart_library() -> str:
     except (InputError, OSError, EOFError, UnicodeDecodeError, binascii.Error, zlib.error):
         pass  # absent, or not what was written
     content = _bundled()
-    _keep(content, kept)
+    keep(kept, content)
     return content
 
 
@@ -31,16 +30,3 @@ def _bundled() -> str:
     import vl_convert
 
     return pack(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
-
-
-def _keep(content: str, path: Path) -> None:
-    """Whole or not at all; a folder that cannot be written costs the next report a second."""
-    try:
-        write_whole(path, content.encode("ascii"))
-    except OSError:
-        return
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "rhodb"

@@ -59,21 +59,24 @@ def examine(db: str | None) -> Iterator[Finding]:
 
 def _mlx() -> Iterator[Finding]:
     from runners.backend.blas import verify_blas
+    from runners.backend.blas_library import cpu_features, cpu_name
     from runners.backend.device import device_name, is_cpu
 
     yield Finding(what="device", state="ok", found=device_name())
     if not is_cpu():
         return
+    yield Finding(what="CPU", state="ok", found=", ".join([cpu_name(), *cpu_features()]))
     check = verify_blas()
-    speed = f"{check.info.name}, {check.info.threads} threads, {check.mlx_gflops:.0f} GFLOP/s a thread through MLX"
-    if check.in_use or check.info.reason.startswith("not needed"):
-        yield Finding(what="BLAS", state="ok", found=speed)
+    info, speed = check.info, f"{check.mlx_gflops:.3g} GFLOP/s a thread through MLX"
+    if check.in_use:
+        found = f"{info.name}, kernel {info.kernel}, {info.threads} threads, {speed}"
+        yield Finding(what="BLAS", state="ok", found=found)
+    elif info.reason.startswith("not needed"):
+        yield Finding(what="BLAS", state="ok", found=f"{info.name}, {speed}")
     else:
+        kernel = f" (its kernel: {info.kernel})" if info.kernel else ""
         yield Finding(
-            what="BLAS",
-            state="warning",
-            found=f"{speed}; {check.info.reason}",
-            advice="runs will be 30 to 40 times slower: `pip install ngsolve-openblas`",
+            what="BLAS", state="warning", found=f"{info.name}, {speed}; {info.reason}{kernel}", advice=info.remedy
         )
 
 

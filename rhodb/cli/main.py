@@ -1,5 +1,7 @@
 """The root of the command line: which commands there are, and how errors become messages and exit codes."""
 
+import contextlib
+import faulthandler
 import os
 import sys
 from collections.abc import Mapping
@@ -65,6 +67,7 @@ def root(
 
 def main() -> None:
     """Entry point: run the command; print any rhodb error as one sentence with its exit code."""
+    _tell_of_fatal_signals()
     if sys.argv[1:] == ["--version"]:
         from rhodb import __version__
 
@@ -77,3 +80,10 @@ def main() -> None:
     except RhodbError as error:
         typer.echo(f"rhodb: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+def _tell_of_fatal_signals() -> None:
+    """A library that dies of SIGILL, SIGSEGV, ... leaves a message and the place on stderr, here and in every child."""
+    os.environ.setdefault("PYTHONFAULTHANDLER", "1")
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # no stderr, or one without a descriptor
+        faulthandler.enable()

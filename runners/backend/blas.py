@@ -1,14 +1,13 @@
 """OpenBLAS for MLX on Linux, put in place before `mlx.core` is imported.
 
 MLX's Linux CPU wheel links the reference BLAS. Its symbols are resolved through the process's global scope,
-so an OpenBLAS that was loaded there first (`RTLD_GLOBAL`) takes over every matrix product. Elsewhere nothing
-is done.
+so an OpenBLAS that was loaded there first (`RTLD_GLOBAL`) takes over every matrix product. It is loaded only if a child
+process has multiplied right through it on this CPU (`blas_proof`). Elsewhere nothing is done.
 """
 
 import ctypes
-import importlib.metadata
+import multiprocessing
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +15,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-PACKAGE = "ngsolve-openblas"
-FORTRAN_RUNTIME = "libgfortran.so.5"
+from runners.backend.blas_library import (
+    PACKAGE,
+    NoLibraryError,
+    cpu_name,
+    find_library,
+    keep_freed_memory,
+    kernel_name,
+    library_name,
+    open_library,
+)
+from runners.backend.blas_proof import TRIAL, prove
+
+AS_SHIPPED = "as shipped with mlx"
+QUICK_SIZE = 256
+LONG_S = 0.5
+"""A product that takes longer is not worth waiting for: a smaller one tells as much."""
 _ROW_MAJOR, _NO_TRANSPOSE = 101, 111  # enumerators of cblas.h
-# Parameters of glibc's mallopt (malloc.h).
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +45,11 @@ class BlasInfo:
     kernel: str | None
     """The CPU family whose kernels run, e.g. `Haswell`."""
     loaded: bool
-    """OpenBLAS was loaded before MLX, so that MLX uses it."""
+    """OpenBLAS was proven and loaded before MLX, so that MLX uses it. Else path and kernel are those of one unused."""
     reason: str
     """Why it was loaded or not."""
+    remedy: str = ""
+    """What to do where it should have been loaded and was not."""
     malloc_tuned: bool = False
     """glibc keeps freed memory instead of returning it to the system after every array."""
 
@@ -57,31 +70,63 @@ _info: BlasInfo | None = None
 
 
 def load_openblas() -> BlasInfo:
-    """Load OpenBLAS for MLX (once a process; later calls return the same answer). Never raises."""
+    """Load OpenBLAS for MLX, if it is proven on this CPU (once a process; later calls return the same answer).
+
+    Never raises. Where there is a library and it cannot be used, one line on stderr says so.
+    """
     global _info, _library  # noqa: PLW0603 (a process has one global symbol scope)
     if _info is not None:
         return _info
-    path, reason = _find()
-    if path is not None and "mlx.core" in sys.modules:
-        path, reason = None, "mlx.core was imported before runners.backend; import runners.backend first"
-    if path is not None:
+    kernel = None
+    try:
+        path = find_library()
+    except NoLibraryError as error:
+        _info = _as_shipped(str(error), remedy=error.remedy)
+        return _info
+    if "mlx.core" in sys.modules:
+        reason = "mlx.core was imported before runners.backend"
+        _info = _as_shipped(reason, path, remedy="import runners.backend first")
+        return _info
+    if TRIAL not in os.environ and not (proof := prove(path)).works:
+        reason, kernel = f"{path} is not used on this CPU ({cpu_name()}): {proof.reason}", proof.kernel
+    else:
         try:
-            _library = _open(path)
+            _library = open_library(path)
         except OSError as error:
-            reason = f"cannot load {path}: {error}"
+            reason = f"{path} cannot be loaded: {error}"
     if _library is None:
-        _info = BlasInfo(name="as shipped with mlx", path=None, threads=None, kernel=None, loaded=False, reason=reason)
+        _info = _as_shipped(reason, path, kernel, remedy=f"install another version of {PACKAGE}, or report this line")
+        _warn(reason)
         return _info
     _info = BlasInfo(
-        name=_openblas_name(_library),
+        name=library_name(_library),
         path=str(path),
         threads=_library.openblas_get_num_threads(),
-        kernel=_c_string(_library, "openblas_get_corename"),
+        kernel=kernel_name(_library),
         loaded=True,
         reason="loaded before mlx",
-        malloc_tuned=_keep_freed_memory(),
+        malloc_tuned=keep_freed_memory(),
     )
     return _info
+
+
+def _as_shipped(reason: str, path: Path | None = None, kernel: str | None = None, *, remedy: str) -> BlasInfo:
+    """MLX's own BLAS, and why; the path and kernel are those of a library that is not used."""
+    return BlasInfo(
+        name=AS_SHIPPED,
+        path=None if path is None else str(path),
+        threads=None,
+        kernel=kernel,
+        loaded=False,
+        reason=reason,
+        remedy=remedy,
+    )
+
+
+def _warn(reason: str) -> None:
+    """Say once a command, not once a worker, that products will be slow."""
+    if multiprocessing.parent_process() is None and sys.stderr is not None:
+        print(f"rhodb: {reason}; MLX's own BLAS serves, many times slower", file=sys.stderr)  # noqa: T201
 
 
 def blas_info() -> BlasInfo:
@@ -107,128 +152,53 @@ def blas_threads(count: int) -> Iterator[None]:
 def verify_blas(size: int = 1024, repeats: int = 4) -> BlasCheck:
     """Time a product of two `size` x `size` float32 matrices through MLX and through OpenBLAS itself.
 
-    GFLOP/s of one thread (several spin, and collapse when neighbours are busy), best of `repeats`, taken in turn.
+    GFLOP/s of one thread (several spin, and collapse when neighbours are busy), best of `repeats`, taken in turn. Where
+    such a product takes long, smaller ones are timed.
     """
+    info = blas_info()
     with blas_threads(1):
-        return _compare(size, repeats)
+        slowest = min(_rates(QUICK_SIZE, 1).values())
+        rates = _rates(size if 2 * size**3 / slowest < LONG_S * 1e9 else QUICK_SIZE, repeats)
+    return BlasCheck(
+        info=info,
+        in_use="openblas" in rates and rates["mlx"] > rates["openblas"] / 3,
+        mlx_gflops=rates["mlx"],
+        openblas_gflops=rates.get("openblas"),
+    )
 
 
-def _compare(size: int, repeats: int) -> BlasCheck:
+def _rates(size: int, repeats: int) -> dict[str, float]:
+    """GFLOP/s of one product through `mlx` and, where it is loaded, `openblas`: the best of `repeats`."""
     import mlx.core as mx
 
     a = mx.random.normal((size, size))
     mx.eval(a, a @ a)
-    direct = _direct_product(size)
-    best = {"mlx": float("inf"), "openblas": float("inf")}
+    products = {"mlx": lambda: mx.eval(a @ a)}
+    if (direct := _direct_product(size)) is not None:
+        products["openblas"] = direct
+    best = dict.fromkeys(products, float("inf"))
     for _ in range(repeats):
-        start = time.perf_counter()
-        mx.eval(a @ a)
-        best["mlx"] = min(best["mlx"], time.perf_counter() - start)
-        if direct is not None:
+        for name, product in products.items():
             start = time.perf_counter()
-            direct()
-            best["openblas"] = min(best["openblas"], time.perf_counter() - start)
-    rate = {name: 2 * size**3 / seconds / 1e9 for name, seconds in best.items()}
-    return BlasCheck(
-        info=blas_info(),
-        in_use=direct is not None and rate["mlx"] > rate["openblas"] / 3,
-        mlx_gflops=rate["mlx"],
-        openblas_gflops=rate["openblas"] if direct is not None else None,
-    )
-
-
-def _find() -> tuple[Path | None, str]:
-    """Path of libopenblas.so and, without one, the reason."""
-    if sys.platform != "linux":
-        return None, f"not needed on {platform.system()}"
-    try:
-        files = importlib.metadata.files(PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        return (
-            None,
-            f"package {PACKAGE} is not installed; `pip install {PACKAGE}` makes MLX many times faster",
-        )
-    for file in files:
-        if file.name.startswith("libopenblas") and ".so" in file.name:
-            return Path(str(file.locate())), ""
-    return None, f"package {PACKAGE} contains no OpenBLAS library; reinstall it"
-
-
-def _open(path: Path) -> ctypes.CDLL:
-    """Load OpenBLAS globally, with MLX's own Fortran runtime where the system has none. Raises OSError."""
-    try:
-        return ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
-    except OSError as error:
-        if FORTRAN_RUNTIME not in str(error):
-            raise
-    _provide_fortran_runtime()
-    return ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
-
-
-def _provide_fortran_runtime() -> None:
-    """Load the libgfortran that MLX's wheel carries under the name by which OpenBLAS asks for it. OSError.
-
-    The wheel's copy is called libgfortran-<hash>.so.5.0.0, and the loader goes by that name (SONAME). An
-    anonymous in-memory copy gets the usual, shorter name; nothing is written to disk.
-    """
-    try:
-        bundled = {file.name.split("-")[0]: file for file in importlib.metadata.files("mlx-cpu") or []}
-        quadmath, gfortran = bundled["libquadmath"], bundled["libgfortran"]
-    except (importlib.metadata.PackageNotFoundError, KeyError) as error:
-        raise OSError(f"no {FORTRAN_RUNTIME} on this system; install libgfortran5") from error
-    ctypes.CDLL(str(quadmath.locate()), mode=ctypes.RTLD_GLOBAL)
-    name = gfortran.name.encode()
-    image = Path(str(gfortran.locate())).read_bytes()
-    image = image.replace(name + b"\0", FORTRAN_RUNTIME.encode().ljust(len(name) + 1, b"\0"))
-    descriptor = os.memfd_create(FORTRAN_RUNTIME)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(image)
-        file.flush()
-        ctypes.CDLL(f"/proc/self/fd/{descriptor}", mode=ctypes.RTLD_GLOBAL)
-
-
-def _openblas_name(library: ctypes.CDLL) -> str:
-    config = _c_string(library, "openblas_get_config")  # "OpenBLAS 0.3.31 DYNAMIC_ARCH ..."
-    return " ".join(config.split()[:2])
-
-
-def _c_string(library: ctypes.CDLL, function: str) -> str:
-    getter = library[function]
-    getter.restype = ctypes.c_char_p
-    value = getter()
-    return value.decode() if isinstance(value, bytes) else ""
-
-
-def _keep_freed_memory() -> bool:
-    """Make glibc's malloc reuse freed blocks; returns whether it did.
-
-    MLX's CPU allocator is malloc itself: by default every large array is mapped afresh, page by page.
-    """
-    if platform.libc_ver()[0] != "glibc" or os.environ.get("LD_PRELOAD", "").find("malloc") >= 0:
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    settings = {
-        _M_MMAP_MAX: 0,
-        _M_TRIM_THRESHOLD: 2**31 - 1,
-        _M_TOP_PAD: 256 * 2**20,
-        # One arena, because only the main one grows without limit: MLX allocates in its stream's thread.
-        _M_ARENA_MAX: 1,
-    }
-    accepted: int = sum(mallopt(parameter, value) for parameter, value in settings.items())
-    return accepted == len(settings)
+            product()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return {name: 2 * size**3 / seconds / 1e9 for name, seconds in best.items()}
 
 
 def _direct_product(size: int) -> Callable[[], None] | None:
     """A function that multiplies two fixed matrices through OpenBLAS itself; None without OpenBLAS."""
     if _library is None:
         return None
+    import numpy
+
     sgemm = _library.cblas_sgemm
-    buffers = [(ctypes.c_float * (size * size))(*([1.0] * size)) for _ in range(3)]
     one, zero, n = ctypes.c_float(1.0), ctypes.c_float(0.0), ctypes.c_int(size)
-    a, b, c = buffers
+    matrices = [numpy.ones((size, size), numpy.float32) for _ in range(3)]
+    a, b, c = (matrix.ctypes.data_as(ctypes.c_void_p) for matrix in matrices)
 
     def product() -> None:
         sgemm(_ROW_MAJOR, _NO_TRANSPOSE, _NO_TRANSPOSE, n, n, n, one, a, n, b, n, zero, c, n)
+        assert matrices[2][0, 0] == size  # ones times ones; and the closure keeps the memory alive
 
     product()
     return product

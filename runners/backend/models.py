@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import importlib
-import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from rhodb.errors import InputError
 from rhodb.records import ModelRecord, canonical_json
+from rhodb.user_cache import file_digest
 from runners.backend.device import is_cpu
 
 MODELS = {
@@ -122,7 +121,7 @@ def fingerprint_files(files: list[Path]) -> str:
     Hashes are remembered by path, size and modification time in the user's cache folder, so that a large
     model is read only once.
     """
-    parts = [_file_hash(path) for path in sorted(files, key=lambda path: path.name)]
+    parts = [file_digest(path) for path in sorted(files, key=lambda path: path.name)]
     return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
@@ -170,39 +169,6 @@ def _download(key: str) -> tuple[Path, str]:
             f"or use a local folder or {', '.join(MODELS)}"
         ) from error
     return folder, folder.name
-
-
-def _file_hash(path: Path) -> str:
-    """SHA-256 of one file, remembered by path, size and modification time."""
-    stat = path.stat()
-    key = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-    store = _cache_folder() / "fingerprints.json"
-    try:
-        known: dict[str, str] = json.loads(store.read_text())
-    except (OSError, ValueError):
-        known = {}
-    if key not in known:
-        with path.open("rb") as file:
-            known[key] = hashlib.file_digest(file, "sha256").hexdigest()
-        _replace_quietly(store, json.dumps(known, indent=0))
-    return known[key]
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "rhodb"
-
-
-def _replace_quietly(path: Path, text: str) -> None:
-    """Write a cache file in one step; a folder that cannot be written costs only the time to hash again."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _first_line(error: Exception) -> str:
