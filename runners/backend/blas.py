@@ -173,7 +173,7 @@ def _rates(size: int, repeats: int) -> dict[str, float]:
 
     a = mx.random.normal((size, size))
     mx.eval(a, a @ a)
-    products = {"mlx": lambda: mx.eval(a @ a)}
+    products: dict[str, Callable[[], object]] = {"mlx": lambda: mx.eval(a @ a)}
     if (direct := _direct_product(size)) is not None:
         products["openblas"] = direct
     best = dict.fromkeys(products, float("inf"))
