@@ -78,6 +78,8 @@ def ask(
             rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit + 1)
         except sqlite3.Error as error:
             if "interrupted" in str(error):
+                if time.monotonic() <= deadline:  # Ctrl-C, which Python raised within the look at the clock
+                    raise KeyboardInterrupt from error
                 raise InputError(f"the query took more than {timeout_s:g} s: give it more with --timeout") from error
             if problems:
                 raise InputError(f"the SQL was refused: {problems[0]}") from error

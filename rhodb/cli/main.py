@@ -5,12 +5,15 @@ import faulthandler
 import os
 import sys
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 
 from rhodb.cli.lazy import LazyGroup, make_app
 from rhodb.errors import RhodbError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells count: 128 + SIGINT."""
 
 
 class RootGroup(LazyGroup):
@@ -45,6 +48,13 @@ class RootGroup(LazyGroup):
             "Check device, BLAS, model, probes and warehouse; say what to do.",
         ),
     }
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("rhodb: interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
 
 
 app = make_app("rhodb: results warehouse, runners and honest statistics for alignment experiments.", cls=RootGroup)
