@@ -41,6 +41,7 @@ def compression_notes(compression: Compression, *, random: bool) -> dict[str, ob
     return {
         "compression_error": compression.relative_error,
         "requantized": compression.requantized,
+        "change_rounded_away": compression.lost,
         "seed_semantics": SEED_SEMANTICS if random else NOTHING_RANDOM,
     }
 

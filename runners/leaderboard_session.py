@@ -112,6 +112,7 @@ class LeaderboardSession(ScoringSession):
         """Score a model that was named."""
         parent = self._parents[name]
         notes: dict[str, object] = {"seed_semantics": NOTHING_RANDOM}
+        told = None
         if parent.adapter is None:
             rows = self.score(self.uses, progress, loaded=parent.loaded)
         else:
@@ -119,7 +120,8 @@ class LeaderboardSession(ScoringSession):
             with in_place(self.loaded, changes.tensors):
                 rows = self.score(self.uses, progress)
             notes |= parent.adapter.facts() | change_notes(changes)
-        row = LeaderboardRow(label=short(name), model_type="original")
+            told = "; ".join([*parent.adapter.told(), *change_told(changes)])
+        row = LeaderboardRow(label=short(name), model_type="original", description=told)
         return with_family(rows, row, entry=name, **notes)
 
     def _merged(self, merge: Merge, seed: int, artefacts: Path, progress: CellProgress) -> CellRows:
@@ -135,6 +137,7 @@ class LeaderboardSession(ScoringSession):
             merge_method=merge.method,
             parents=tuple(self._parents),
             weights=merge.weights,
+            description="; ".join(change_told(changes)) or None,
         )
         return with_family(
             rows,
@@ -156,6 +159,14 @@ class LeaderboardSession(ScoringSession):
 def change_notes(changes: Changes) -> dict[str, object]:
     """How the changed weights are kept, and the share of their change that rounding takes."""
     return {"requantized_matrices": changes.requantized, "change_rounded_away": changes.lost}
+
+
+def change_told(changes: Changes) -> list[str]:
+    """The same for people, where it matters."""
+    if not changes.requantized or changes.lost is None:
+        return []
+    share = min(changes.lost, 9.99)
+    return [f"quantised again: rounding is {share:.0%} of the change"]
 
 
 def short(name: str) -> str:

@@ -80,6 +80,14 @@ class Adapter:
             changes.add(name, self.base[name], own, change.applied(own))
         return changes
 
+    def told(self) -> list[str]:
+        """What a reader of its scores should know."""
+        lacks = [f"{len(self.missing)} of {self.expected} tensors missing"] if self.missing else []
+        return [
+            f"{self.layout.kind} by {self.layout.written_by}, trained on {self.layout.base or 'a base unknown'}",
+            *lacks,
+        ]
+
     def facts(self) -> dict[str, Any]:
         """For a run's notes."""
         return {

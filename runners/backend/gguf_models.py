@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
 import mlx.core as mx
+import numpy as np
 from mlx_lm.tokenizer_utils import TokenizerWrapper
+from numpy.typing import NDArray
 
 from rhodb.errors import InputError
 from runners.backend.tokenizer import PRE_TOKENIZERS, build_bpe_tokenizer
@@ -30,6 +32,7 @@ _TENSORS: Final = {
 
 _TOP: Final = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 
+_ROPE: Final = "rope_freqs.weight"
 _INTERLEAVED: Final = ("llama",)
 """Architectures whose q and k rows the format stores for interleaved rotary pairs."""
 
@@ -84,7 +87,31 @@ def model_config(file: GgufFile) -> dict[str, Any]:
         config["head_dim"] = head_dim
     if kind == "llama" and "blk.0.attn_q.bias" in file.names:
         config["attention_bias"] = True
+    if kind == "llama" and _ROPE in file.names:
+        factors = np.array(file.tensor(_ROPE), np.float64)
+        config["rope_scaling"] = llama3_scaling(factors, theta=config["rope_theta"], head_dim=head_dim)
     return config
+
+
+def llama3_scaling(factors: NDArray[np.float64], *, theta: float, head_dim: int) -> dict[str, Any]:
+    """The `rope_scaling` of Llama 3.1 and later, of which a GGUF file keeps only what each frequency is divided by.
+
+    The factor is the largest divisor; the rest is the same in all of these models, which is tested on all divisors.
+    Raises InputError where it is not.
+    """
+    low, high, context = 1.0, 4.0, 8192
+    wavelengths = 2 * np.pi * theta ** (np.arange(0, head_dim, 2) / head_dim)
+    smooth = np.clip((context / wavelengths - low) / (high - low), 0, 1)
+    factor = float(factors.max())
+    if factors.shape != smooth.shape or not np.allclose(factors, 1 / ((1 - smooth) / factor + smooth), rtol=1e-4):
+        raise InputError(f"the GGUF file's {_ROPE} are not the divisors of Llama 3.1 and later; others are not known")
+    return {
+        "rope_type": "llama3",
+        "factor": factor,
+        "low_freq_factor": low,
+        "high_freq_factor": high,
+        "original_max_position_embeddings": context,
+    }
 
 
 def gguf_weights(file: GgufFile, config: Mapping[str, Any]) -> Iterator[tuple[str, mx.array]]:
@@ -94,7 +121,7 @@ def gguf_weights(file: GgufFile, config: Mapping[str, Any]) -> Iterator[tuple[st
     """
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     interleaved = config["model_type"] in _INTERLEAVED
-    for name in sorted(file.names):
+    for name in sorted(file.names - ({_ROPE} if "rope_scaling" in config else set())):
         path, _, leaf = name.rpartition(".")
         block, _, part = path.removeprefix("blk.").partition(".")
         if path in _TOP:

@@ -32,6 +32,8 @@ class Compression:
     relative_error: float
     """Root of the summed squared Frobenius errors over that of the matrices."""
     requantized: bool
+    lost: float | None
+    """What the stored types round away of the change, as a share of it (`weights.Changes.lost`)."""
 
 
 def rank_of(shape: tuple[int, ...], ratio: float) -> int:
@@ -94,4 +96,5 @@ def compressed(loaded: LoadedModel, ratio: float, *, requantize: bool = False) -
             n_matrices=len(changes.tensors),
             relative_error=(squares[0] / squares[1]) ** 0.5 if squares[1] else 0.0,
             requantized=changes.requantized > 0,
+            lost=changes.lost,
         )

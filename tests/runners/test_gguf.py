@@ -144,6 +144,30 @@ def test_a_file_of_plain_tensors_is_the_model_that_it_was_made_of(architecture, 
     assert record.architecture == source.config["model_type"]
 
 
+@pytest.mark.parametrize("factor", [8.0, 32.0])
+def test_the_rotary_scaling_of_llama_3_is_found_again(factor, tmp_path):
+    told = {"rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192}  # fmt: skip
+    source = make_tiny_model(rope_theta=500000.0, rope_scaling=told)
+    divisors = []
+    for wavelength in 2 * np.pi * 500000.0 ** (np.arange(4) / 4):  # as llama.cpp's converter computes them
+        if wavelength < 8192 / 4:
+            divisors.append(1.0)
+        elif wavelength > 8192 / 1:
+            divisors.append(factor)
+        else:
+            smooth = (8192 / wavelength - 1) / (4 - 1)
+            divisors.append(1 / ((1 - smooth) / factor + smooth))
+    assert 1 < divisors[2] < factor == divisors[3]
+    write(tmp_path / "tiny.gguf", source, extra={"rope_freqs.weight": mx.array(divisors)})
+    loaded = load_model(str(tmp_path / "tiny.gguf"))
+    long = mx.array([list(range(5, 255))])
+    assert np.array_equal(np.array(loaded.model(long)), np.array(source.model(long)))
+    assert not np.allclose(
+        np.array(make_tiny_model(rope_theta=500000.0).model(long)), np.array(source.model(long)), atol=1e-3
+    )
+
+
 @pytest.mark.parametrize("kind", [Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q8_0])
 def test_packed_files_compute_what_their_numbers_say(kind, tmp_path):
     source = make_tiny_model()
@@ -196,7 +220,8 @@ def test_blocks_of_256_are_read_by_their_definition(kind, tmp_path):
         ({"expert_count": 8}, "setting llama.expert_count = 8 is not known"),
         ({"attention.head_count_kv": [2, 1]}, "head_count_kv differs from layer to layer"),
         ({"rope.dimension_count": 4}, "rope.dimension_count is 4, but its heads have 8"),
-        ({"extra": {"rope_freqs.weight": mx.ones(4)}}, "tensor rope_freqs.weight has no place in mlx_lm's llama"),
+        ({"extra": {"rope_freqs.weight": mx.array([1.0, 1, 3, 8])}}, "rope_freqs.weight are not the divisors of Llama"),
+        ({"extra": {"rope_long.weight": mx.ones(4)}}, "tensor rope_long.weight has no place in mlx_lm's llama"),
         ({"extra": {"v.weight": mx.ones((2, 4), dtype=mx.int32)}}, "tensor v.weight is of type I32"),
         ({"drop": ("blk.1.ffn_up.weight",)}, "layers.1.mlp.up_proj.weight"),
         ({"model": "llama"}, "tokenizer is llama/smollm; known are gpt2/smollm"),

@@ -44,7 +44,8 @@ def board(tiny_probes_folder, tmp_path):
             rows = session.execute(cell, tmp_path / "artefacts", Silent())
             label = cell.label.removesuffix(" seed 42")
             scores[label] = {texts[r.probe_set, r.probe_key, r.side]: r.ce for r in rows.probe_scores}
-            notes[label] = rows.notes
+            told = [row.description for row in rows.family_rows if row.table == "leaderboard"]
+            notes[label] = {**rows.notes, "told": told[0] if told else None}
         return session, scores, notes
 
     return run
@@ -98,7 +99,9 @@ def test_requantising_is_a_choice_with_its_loss_beside_the_score(board, tmp_path
     _, kept, _ = board(base, adapter)
     session, packed, notes = board(base, adapter, requantize="true")
     assert notes["tuned"]["requantized_matrices"] == 6
-    assert notes["tuned"]["change_rounded_away"] > 0.5  # so small a change is mostly rounding
+    lost = notes["tuned"]["change_rounded_away"]
+    assert lost > 0.5  # so small a change is mostly rounding
+    assert notes["tuned"]["told"].endswith(f"quantised again: rounding is {min(lost, 9.99):.0%} of the change")
     agree(kept["tuned"], *mlx_lm.load(str(base), adapter_path=str(adapter)))
     fused = mlx_lm.load(str(base), adapter_path=str(adapter))[0]
     for layer in fused.layers:  # as mlx_lm's own `fuse` does it
@@ -174,6 +177,7 @@ def test_partial_adapters_are_taken_where_asked_for_and_said(board, tmp_path):
         board(base, adapter)
     _, scores, notes = board(base, adapter, partial_adapters="true")
     assert notes["tuned"]["adapter_tensors_missing"] == 6
+    assert notes["tuned"]["told"] == "lora by mlx-lm, trained on tiny; 6 of 12 tensors missing"
     agree(scores["tuned"], *mlx_lm.load(str(base), adapter_path=str(adapter)))  # random lora_a times a lora_b of zeros
 
 

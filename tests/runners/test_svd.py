@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlx.nn.layers.quantized import QuantizedLinear
+from mlx.nn.layers.quantized import QuantizedLinear, quantize
 from mlx.utils import tree_flatten
 
 from rhodb.errors import InputError
 from runners.backend import svd
+from runners.backend.weights import weights_digest
 
 
 def optimum(matrix: np.ndarray, rank: int) -> float:
@@ -79,3 +80,21 @@ def test_quantised_layers_are_dequantised_and_on_request_quantised_again(tiny_mo
         expected = x @ svd.truncate(dense, 16).T
         assert np.allclose(np.array(layer.q_proj(mx.array(x))), expected, atol=0.05 if requantize else 1e-4)
     assert layer.q_proj is old
+
+
+@pytest.mark.parametrize("requantize", [False, True])
+def test_layers_of_another_mode_are_expanded_in_it(tiny_model, requantize):
+    quantize(tiny_model.model, group_size=32, bits=4, mode="mxfp4")
+    layer = tiny_model.model.layers[1].self_attn
+    old, before = layer.k_proj, weights_digest(tiny_model.model)
+    dense = np.array(mx.dequantize(old.weight, old.scales, group_size=32, bits=4, mode="mxfp4", dtype=mx.float32))
+    low = svd.truncate(dense, 8)
+    with svd.compressed(tiny_model, 0.5, requantize=requantize) as done:
+        if requantize:
+            packed = mx.quantize(mx.array(low), 32, 4, mode="mxfp4")
+            assert layer.k_proj.mode == "mxfp4" and mx.array_equal(layer.k_proj.weight, packed[0]).item()
+            assert done.lost > 0.01
+        else:
+            assert np.array_equal(np.array(layer.k_proj.weight), low)
+            assert done.lost == 0
+    assert weights_digest(tiny_model.model) == before
