@@ -6,10 +6,12 @@ in everything but the declared axes. `analysis.design` then holds each look to i
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from analysis.design import AXES, AXIS_KEYS, Declared
 from analysis.strata import ARM_KEYS, SEED_KEYS, settings_of
+from rhodb.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +34,22 @@ def admit(frame: "pd.DataFrame") -> tuple["pd.DataFrame", list[str]]:
         frame = frame[~missing]
     frame = _each_once(frame, messages)
     return _without_stand_ins(frame, messages), messages
+
+
+def without_settings(frame: "pd.DataFrame", names: Sequence[str]) -> "pd.DataFrame":
+    """The rows as if no run had stated these settings. Raises InputError for one that no run states."""
+    if not names or "config" not in frame.columns:
+        return frame
+    configs = {text: json.loads(text) for text in frame["config"].unique()}
+    stated = {key for config in configs.values() for key in config}
+    for name in names:
+        if name not in stated:
+            raise InputError(f"no run states the setting {name!r}; there are: {', '.join(sorted(stated))}")
+    kept = {
+        text: json.dumps({key: value for key, value in config.items() if key not in names}, sort_keys=True)
+        for text, config in configs.items()
+    }
+    return frame.assign(config=frame["config"].map(kept))
 
 
 def _each_once(frame: "pd.DataFrame", messages: list[str]) -> "pd.DataFrame":

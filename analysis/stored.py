@@ -64,7 +64,10 @@ def fingerprint(parts: "Iterable[pd.DataFrame | npt.NDArray[Any]]") -> str:
 
 def parameters(options: "Options") -> str:
     """The options as canonical JSON."""
-    return canonical_json(documents.plain(asdict(options)))
+    given = asdict(options)
+    if not given.get("ignore"):  # older results have no such option
+        given.pop("ignore", None)
+    return canonical_json(documents.plain(given))
 
 
 def answer(wh: "Warehouse", study: "Study", options: "StudyOptions") -> Answered[Result]:

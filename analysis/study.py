@@ -36,6 +36,8 @@ class StudyOptions:
     correction: Correction = "holm"
     seed: int = 0
     """Seeds the generator of Monte Carlo tests; exact tests do not use it."""
+    ignore: tuple[str, ...] = ()
+    """Settings that runs state and that tell nothing apart here, because what they state is known to be wrong."""
 
     def __post_init__(self) -> None:
         _check_names("metric", self.metrics, tuple(METRICS))
@@ -70,8 +72,10 @@ class Study(ABC):
 
     def load(self, wh: "Warehouse", options: StudyOptions) -> "pd.DataFrame":
         """The rows of `query`, as the warehouse holds them now."""
+        from analysis.admission import without_settings
+
         query = self.query(options)
-        return wh.frame(query.sql, **query.parameters)
+        return without_settings(wh.frame(query.sql, **query.parameters), options.ignore)
 
     def run(self, wh: "Warehouse", options: StudyOptions) -> Result:
         """Load and compute, with a generator made from the options' seed."""

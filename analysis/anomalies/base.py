@@ -48,6 +48,10 @@ class Detector(ABC):
     def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
         """Every look this detector takes at the data. Pure."""
 
+    def left_out(self, data: Data) -> list[str]:
+        """What of the data no look uses although it is of the detector's kind, and why: one sentence each. Pure."""
+        return []
+
     @property
     def method(self) -> str:
         return f"{self.test}; null: {self.null}"

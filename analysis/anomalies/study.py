@@ -53,7 +53,8 @@ class Anomalies(Study):
         del frame  # what is done with is let go of: of 50,000 runs the rows take 120 MiB, the looks 300
         found = [look for detector in self.detectors for look in detector.detect(data, options, rng)]
         looks, refused = held_to(data.gate, {d.name: d.design for d in self.detectors}, found)
-        messages = list(dict.fromkeys([*data.panel.messages, *refused]))
+        left_out = [text for detector in self.detectors for text in detector.left_out(data)]
+        messages = list(dict.fromkeys([*data.panel.messages, *refused, *left_out]))
         del found, data
         query = self.query(options)
         findings, count = judged(looks, options, query)

@@ -127,8 +127,8 @@ for _name, (_summary, _options) in ANSWERS.items():
 options.add_command(
     app, "diff", diff,
     (options.MODEL, options.METRICS, options.USUAL_SPLIT, options.BEHAVIOR, options.ALPHA, options.CORRECTION,
-     options.ANY_SEED, options.WHERE, options.INPUTS, options.SAMPLES, options.RHO_WEIGHT, options.THRESHOLD,
-     options.TOP, options.PERMUTATIONS, *options.FORMS, options.DB),
+     options.ANY_SEED, options.WHERE, options.IGNORE, options.INPUTS, options.SAMPLES, options.RHO_WEIGHT,
+     options.THRESHOLD, options.TOP, options.PERMUTATIONS, *options.FORMS, options.DB),
     summary="What moved since the last result of a study over other rows.",
     examples=("rhodb analyze diff anomalies", "rhodb analyze diff gamma --inputs db", "rhodb analyze diff landscape"),
     argument=("study", Annotated[str, typer.Argument(help="Study whose last two stored results are compared.")]),

@@ -31,7 +31,8 @@ ALL = tuple(COMMANDS)
 
 OPTIONS = (
     options.MODEL, options.METRICS, options.USUAL_SPLIT, options.BEHAVIOR, options.ALPHA, options.CORRECTION,
-    options.SEED, options.WHERE, options.FIGURES, options.explain("finding"), *options.FORMS, options.DB,
+    options.SEED, options.WHERE, options.IGNORE, options.FIGURES, options.explain("finding"), *options.FORMS,
+    options.DB,
 )  # fmt: skip
 
 
@@ -102,7 +103,7 @@ def answer(name: str, given: Mapping[str, Any], db: str | None) -> "tuple[Result
             model=given.get("model"), metrics=tuple(given.get("metric") or ("gap",)),
             split=given.get("split") or _usual_split(wh), behaviors=tuple(given.get("behavior") or ()),
             alpha=given.get("alpha", 0.05), correction=correction_of(given.get("correction", "holm")),
-            seed=given.get("seed") or 0, where=given.get("where"),
+            seed=given.get("seed") or 0, where=given.get("where"), ignore=tuple(given.get("ignore_setting") or ()),
         )  # fmt: skip
         return stored.answer(wh, load_study(name), chosen), chosen
 

@@ -40,6 +40,10 @@ SEED = option("--seed", int, "Seed of Monte Carlo tests (exact tests need none).
 ANY_SEED = option("--seed", int | None, "Seed of the random draws.  [default: the study's]")
 DRAW_SEED = option("--seed", int, "Seed of the random draws (42 repeats the notes').", 42)
 WHERE = option("--where", str | None, 'SQL condition on the run, e.g. "seed < 1000 AND lora_rank = 8".', metavar="SQL")
+IGNORE = option(
+    "--ignore-setting", list[str] | None,
+    "Setting that is known to be stated wrongly, so that it tells no runs apart; may be repeated.", metavar="NAME",
+)  # fmt: skip
 INPUTS = option(
     "--inputs", str,
     "published (the notes' figures), db (this warehouse's runs) or auto: db where it has what is needed.", "auto",

@@ -8,7 +8,8 @@ import pytest
 import statsmodels.formula.api as smf
 from statsmodels.stats.anova import anova_lm
 
-from analysis.anomalies.additivity import NO_LAYER, Additivity, grids_of
+from analysis.admission import without_settings
+from analysis.anomalies.additivity import NO_LAYER, Additivity, complete_table, grids_of
 from analysis.anomalies.study import Anomalies, data_of
 from analysis.findings import Finding
 from analysis.simulate import Warehouse
@@ -21,6 +22,7 @@ from analysis.stats.twoway import (
     replicated_interaction,
 )
 from analysis.study import StudyOptions
+from rhodb.errors import InputError
 
 FREEZE, COMPRESS = (0.0, 0.5, 0.9), (0.7, 1.0)
 
@@ -135,3 +137,73 @@ def test_the_worst_of_several_tables_pays_for_them(rng: np.random.Generator) -> 
     one = largest_residual(rng.normal(size=(4, 5)))
     assert one.p is not None
     assert largest_of_all(one, 4).p == pytest.approx(1 - (1 - one.p) ** 4)
+
+
+def _runs(wh: Warehouse, cells: list[tuple[float, float]], rng: np.random.Generator, **config: int) -> None:
+    for frozen, compress in cells:
+        value = 0.3 * compress - 0.2 * frozen + rng.normal(0, 0.02)
+        wh.run({"factual": value}, seed=0, kind="freeze", compress_ratio=compress, freeze_ratio=frozen, config=config)
+
+
+def _asked(frame: pd.DataFrame) -> tuple[list[Finding], tuple[str, ...]]:
+    for axis in ("sae_layer", "rho_weight", "margin"):
+        if axis in frame:
+            frame[axis] = frame[axis].astype(float)
+    result = Anomalies([Additivity()]).compute(frame, StudyOptions(), np.random.default_rng(0))
+    return list(result.findings), result.messages
+
+
+def test_a_level_with_one_cell_costs_that_level_and_not_the_grid(rng: np.random.Generator) -> None:
+    wh = Warehouse()
+    grid = list(itertools.product((0.0, 0.25, 0.5), (0.7, 0.8, 1.0)))
+    _runs(wh, [*grid, (0.9, 0.7), (0.0, 0.5)], rng, fine_tuned=1)
+    findings, messages = _asked(wh.frame())
+    assert [finding.tests[0].n for finding in findings] == [9]
+    (freeze,) = [text for text in messages if "freeze ratio 0.9 is left out" in text]
+    (compress,) = [text for text in messages if "compress ratio 0.5 is left out" in text]
+    assert "no run at freeze ratio 0.25 with compress ratio 0.5" in compress and "incomplete" in freeze
+
+
+def test_a_grid_of_which_nothing_is_complete_says_so(rng: np.random.Generator) -> None:
+    for cells, words in (
+        ([(0.0, 0.7), (0.5, 1.0)], "no grid"),
+        ([(0.0, 0.7), (0.5, 0.7)], "no two axes vary together"),
+    ):
+        wh = Warehouse()
+        _runs(wh, cells, rng, fine_tuned=1)
+        findings, messages = _asked(wh.frame())
+        assert not findings and sum(words in text for text in messages) == 1
+
+
+def test_a_flag_that_its_neighbours_contradict_is_named_and_can_be_ignored(rng: np.random.Generator) -> None:
+    wh = Warehouse()
+    cells = list(itertools.product((0.0, 0.25, 0.5, 0.75, 0.9), (0.7, 1.0)))
+    old = [(0.0, 1.0), (0.5, 1.0)]
+    _runs(wh, [cell for cell in cells if cell not in old], rng, fine_tuned=1)
+    _runs(wh, old, rng, fine_tuned=0)
+    findings, messages = _asked(wh.frame())
+    assert [finding.tests[0].n for finding in findings] == [6]
+    (told,) = [text for text in messages if "--ignore-setting fine_tuned" in text]
+    assert "freeze ratio 0 with compress ratio 1; freeze ratio 0.5 with compress ratio 1" in told
+    findings, messages = _asked(without_settings(wh.frame(), ("fine_tuned",)))
+    assert [finding.tests[0].n for finding in findings] == [10]
+    assert not any("left out" in text or "--ignore-setting" in text for text in messages)
+    with pytest.raises(InputError, match="no run states the setting 'fine_tunned'; there are: "):
+        without_settings(wh.frame(), ("fine_tunned",))
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 5), (5, 5)])
+def test_the_largest_complete_table_is_found(shape: tuple[int, int], rng: np.random.Generator) -> None:
+    for share in (0.5, 0.7, 0.9) * 4:
+        there = rng.random(shape) < share
+        best = 0
+        for rows in itertools.chain.from_iterable(itertools.combinations(range(shape[0]), k) for k in range(2, 6)):
+            for k in range(2, 6):
+                for columns in itertools.combinations(range(shape[1]), k):
+                    if there[np.ix_(rows, columns)].all():
+                        best = max(best, len(rows) * len(columns))
+        found = complete_table(there)
+        if found is None:
+            assert best == 0
+        else:
+            assert found[0].sum() * found[1].sum() == best and there[np.ix_(*found)].all()
