@@ -34,6 +34,10 @@ __all__ = [
 ]
 
 
+Worker = Mapping[str, str | int]
+"""`host` and `pid` of a process that executes a run for another one, its owner."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlannedCell:
     """A run that is wanted, and the run it will be compared with."""
@@ -114,8 +118,11 @@ def claim(
     *,
     retry_failed: bool = False,
     seen_attempt: int | None = None,
+    worker: Worker | None = None,
 ) -> int | None:
     """Take a run: the number of this attempt (from 1), or None if it is done, failed or in other hands.
+
+    `worker` is the process that will execute it, where its owner only coordinates.
 
     A running run whose process is dead is taken over. With `retry_failed` a failed run is taken too, but only
     if it was not begun again since `seen_attempt` was seen: of several retrying processes one succeeds.
@@ -131,11 +138,18 @@ def claim(
         taken = connection.execute(
             text(
                 "UPDATE runs SET state = 'running', attempt = attempt + 1, started_at = :now, heartbeat_at = :now, "
-                "finished_at = NULL, seconds = NULL, error = NULL, notes = '{}', host = :host, pid = :pid, "
+                "finished_at = NULL, seconds = NULL, error = NULL, notes = :notes, host = :host, pid = :pid, "
                 "process_started = :process_started "
                 "WHERE uuid = :uuid AND state = :state AND attempt = :attempt"
             ),
-            {"now": now(), "uuid": uuid, "state": seen.state, "attempt": seen.attempt, **vars(owner)},
+            {
+                "now": now(),
+                "uuid": uuid,
+                "state": seen.state,
+                "attempt": seen.attempt,
+                "notes": canonical_json({"worker": worker} if worker else {}),
+                **vars(owner),
+            },
         )
         return seen.attempt + 1 if taken.rowcount == 1 else None
 
@@ -152,8 +166,8 @@ def heartbeat(wh: Warehouse, uuid: str, owner: Owner) -> None:
         )
 
 
-def executed_by(wh: Warehouse, uuid: str, owner: Owner, worker: Mapping[str, Any]) -> None:
-    """Note the process (host, pid) that executes a running run for its owner, who coordinates several."""
+def executed_by(wh: Warehouse, uuid: str, owner: Owner, worker: Worker) -> None:
+    """Note the process that executes a running run for its owner, where that was not known at the claim."""
     with wh.write() as connection:
         connection.execute(
             text(f"UPDATE runs SET notes = :notes WHERE {OWNED}"),

@@ -59,8 +59,8 @@ class CellProgress(Protocol):
     def scored(self, done: int, total: int) -> None: ...
 
 
-class Session(Protocol):
-    """A runner made ready: model loaded, probes selected, grid expanded."""
+class Described(Protocol):
+    """What is to be run, as far as planning and storing need to know it."""
 
     @property
     def model(self) -> ModelRecord: ...
@@ -72,6 +72,10 @@ class Session(Protocol):
     @property
     def cells(self) -> Sequence[Cell]:
         """Baselines before the cells that are compared with them."""
+
+
+class Session(Described, Protocol):
+    """A runner made ready: model loaded, probes selected, grid expanded."""
 
     def execute(self, cell: Cell, artefacts: Path, progress: CellProgress) -> CellRows:
         """Run one cell. `artefacts` is a folder of the cell's own that the session may create and fill."""

@@ -7,20 +7,20 @@ lose it or count it twice.
 
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from rhodb import spool as spooling
 from rhodb import store
 from rhodb.errors import DatabaseBusyError, DatabaseError, RhodbError
-from rhodb.liveness import now, this_process
+from rhodb.liveness import this_process
 from rhodb.records import Outcome, ProbeSetRecord, Provenance, RunIdentity, TrainStepRow
 from rhodb.warehouse import Warehouse
-from runners.cells import Cell, CellRows, Session
+from runners.cells import Cell, Described, Session
+from runners.execution import Executed, execute
 from runners.plans import model_of, models_by_identity
 
 HEARTBEAT_S: Final = 60.0
@@ -41,6 +41,9 @@ class Reporter(Protocol):
     def cell_done(self, cell: Cell, seconds: float) -> None: ...
 
     def cell_failed(self, cell: Cell, error: str) -> None: ...
+
+    def cell_lost(self, cell: Cell, reason: str) -> None:
+        """It will be started again."""
 
     def message(self, text: str) -> None: ...
 
@@ -75,28 +78,16 @@ class Report:
     """The runs of the plan that the warehouse holds as done."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Executed:
-    """What executing a cell yielded, wherever it was executed."""
-
-    rows: CellRows
-    error: str | None
-    started_at: str
-    finished_at: str
-    seconds: float
-    provenance: Provenance
-
-
 Claimable = tuple[Cell, store.RunStatus]
 """A cell that is to be run, with what the warehouse knew of it when it was planned."""
 
 
-class Executor:
-    """Runs the cells of one session against one warehouse."""
+class Planner:
+    """Plans the cells of one session against one warehouse, and keeps what they yield; subclasses run them."""
 
     def __init__(
         self,
-        session: Session,
+        session: Described,
         warehouse: Warehouse,
         reporter: Reporter,
         *,
@@ -125,6 +116,7 @@ class Executor:
         spooling.recover(self._warehouse, self._spool)  # what an earlier process finished but could not insert
         cells = list(self._session.cells)
         to_do = self._take_stock(cells)
+        self._prepare([cell for cell, _ in to_do])
         self._reporter.planned(cells, [cell for cell, _ in to_do])
         while to_do:
             to_do = self._one_round(to_do)
@@ -132,6 +124,9 @@ class Executor:
             self._insert_spooled()
         self._report.uuids = [s.uuid for s in self._statuses(cells) if s.state == "done"]
         return self._report
+
+    def _prepare(self, to_do: Sequence[Cell]) -> None:
+        """What is to be done before the first of these cells is begun: nothing, unless a subclass knows more."""
 
     def _statuses(self, cells: Sequence[Cell]) -> list[store.RunStatus]:
         by_model: dict[tuple[str, str], list[Cell]] = {}
@@ -141,8 +136,8 @@ class Executor:
         for key, group in by_model.items():
             planned = [store.PlannedCell(identity=cell.identity, baseline=cell.baseline) for cell in group]
             for cell, status in zip(group, store.plan(self._warehouse, self._models[key], planned), strict=True):
-                found[_key(cell.identity)] = status
-        return [found[_key(cell.identity)] for cell in cells]
+                found[key_of(cell.identity)] = status
+        return [found[key_of(cell.identity)] for cell in cells]
 
     def _take_stock(self, cells: Sequence[Cell]) -> list[Claimable]:
         """Sort the cells into done, failed and to do."""
@@ -150,7 +145,7 @@ class Executor:
         for cell, status in zip(cells, self._statuses(cells), strict=True):
             if status.state == "done":
                 self._report.already_done.append(cell.label)
-                self._finished.add(_key(cell.identity))
+                self._finished.add(key_of(cell.identity))
             elif status.state == "failed" and not self._retry_failed:
                 self._report.failed[cell.label] = f"failed earlier (--retry-failed tries again): {status.error}"
             else:
@@ -158,28 +153,20 @@ class Executor:
         return to_do
 
     def _one_round(self, to_do: list[Claimable]) -> list[Claimable]:
-        """Try each cell once; return those that are left, having waited if none could be run."""
-        left = []
-        ran = False
-        for cell, planned in to_do:
-            attempt = self._claim(planned) if self._is_ready(cell) else None
-            if attempt is None:
-                left.append((cell, planned))
-            else:
-                ran = True
-                self._run_cell(cell, planned.uuid, attempt)
-        return left if ran else self._look_elsewhere(left)
+        """Run cells that are ready; return those that are left, having waited if none could be run."""
+        raise NotImplementedError
 
     def _is_ready(self, cell: Cell) -> bool:
-        return all(_key(needed) in self._finished for needed in cell.needs)
+        return all(key_of(needed) in self._finished for needed in cell.needs)
 
-    def _claim(self, planned: store.RunStatus) -> int | None:
+    def _claim(self, planned: store.RunStatus, worker: store.Worker | None = None) -> int | None:
         return store.claim(
             self._warehouse,
             planned.uuid,
             self._owner,
             retry_failed=self._retry_failed,
             seen_attempt=planned.attempt,
+            worker=worker,
         )
 
     def _look_elsewhere(self, left: list[Claimable]) -> list[Claimable]:
@@ -189,7 +176,7 @@ class Executor:
         for (cell, planned), status in zip(left, self._statuses([cell for cell, _ in left]), strict=True):
             if status.state == "done":
                 self._report.done_elsewhere.append(cell.label)
-                self._finished.add(_key(cell.identity))
+                self._finished.add(key_of(cell.identity))
             elif status.state == "failed" and not (self._retry_failed and status.attempt == planned.attempt):
                 self._report.failed[cell.label] = status.error or "failed in another process"
             elif status.state != "running" and (failed := self._failed_need(cell)):
@@ -203,34 +190,11 @@ class Executor:
 
     def _failed_need(self, cell: Cell) -> str | None:
         """Label of a failed cell that this one cannot do without."""
-        needed = {_key(identity) for identity in cell.needs}
-        labels = [c.label for c in self._session.cells if _key(c.identity) in needed]
+        needed = {key_of(identity) for identity in cell.needs}
+        labels = [c.label for c in self._session.cells if key_of(c.identity) in needed]
         return next((label for label in labels if label in self._report.failed), None)
 
-    def _run_cell(self, cell: Cell, uuid: str, attempt: int) -> None:
-        self._reporter.cell_started(cell, attempt)
-        started_at, started = now(), time.monotonic()
-        rows, error = CellRows(), None
-        try:
-            with self._heartbeat(uuid):
-                rows = self._session.execute(cell, self._artefacts(uuid), ProgressOf(self._reporter, cell))
-        except KeyboardInterrupt:
-            store.release(self._warehouse, uuid, self._owner)
-            raise
-        except Exception as exception:  # noqa: BLE001  whatever a cell dies of is kept with the run; the others go on
-            error = f"{type(exception).__name__}: {exception}"
-            rows = CellRows(notes={"traceback": traceback.format_exc()})
-        done = Executed(
-            rows=rows,
-            error=error,
-            started_at=started_at,
-            finished_at=now(),
-            seconds=time.monotonic() - started,
-            provenance=self._provenance,
-        )
-        self._record(cell, uuid, attempt, done)
-
-    def _record(self, cell: Cell, uuid: str, attempt: int, done: "Executed") -> None:
+    def _record(self, cell: Cell, uuid: str, attempt: int, done: Executed) -> None:
         """Keep what a cell yielded, and say so."""
         rows = done.rows
         outcome = Outcome(
@@ -265,7 +229,7 @@ class Executor:
                 self._said.add(sentence)
                 self._reporter.message(f"    {sentence}")
         (self._report.executed if stored else self._report.spooled).append(cell.label)
-        self._finished.add(_key(cell.identity))
+        self._finished.add(key_of(cell.identity))
         self._reporter.cell_done(cell, done.seconds)
 
     def _keep(self, outcome: Outcome) -> bool:
@@ -312,5 +276,36 @@ class Executor:
             thread.join()
 
 
-def _key(identity: RunIdentity) -> str:
+class Executor(Planner):
+    """Runs the cells of one session in this process, one after the other."""
+
+    def __init__(self, session: Session, *arguments: Any, **options: Any) -> None:
+        super().__init__(session, *arguments, **options)
+        self._executes = session
+
+    def _one_round(self, to_do: list[Claimable]) -> list[Claimable]:
+        left = []
+        ran = False
+        for cell, planned in to_do:
+            attempt = self._claim(planned) if self._is_ready(cell) else None
+            if attempt is None:
+                left.append((cell, planned))
+            else:
+                ran = True
+                self._run_cell(cell, planned.uuid, attempt)
+        return left if ran else self._look_elsewhere(left)
+
+    def _run_cell(self, cell: Cell, uuid: str, attempt: int) -> None:
+        self._reporter.cell_started(cell, attempt)
+        progress = ProgressOf(self._reporter, cell)
+        try:
+            with self._heartbeat(uuid):
+                done = execute(self._executes, cell, self._artefacts(uuid), progress, provenance=self._provenance)
+        except KeyboardInterrupt:
+            store.release(self._warehouse, uuid, self._owner)
+            raise
+        self._record(cell, uuid, attempt, done)
+
+
+def key_of(identity: RunIdentity) -> str:
     return f"{identity.kind} {identity.model_fingerprint} {identity.seed} {identity.config_hash}"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from pydantic import BaseModel, Field, field_validator
 
@@ -72,6 +72,9 @@ class Landscape:
 
 class LandscapeSession:
     """Embeds once, when the first cell needs it, and clusters for each cell."""
+
+    shares_work: ClassVar[bool] = True
+    """Another process would embed anew."""
 
     def __init__(self, config: LandscapeConfig) -> None:
         from runners.backend.embedding import load_embedder

@@ -25,7 +25,7 @@ from rhodb.errors import InputError
 from rhodb.place import for_reading
 from rhodb.records import ModelRecord, ProbeSetRecord, RunIdentity
 from rhodb.rows import run_uuid
-from runners.cells import Cell, CellProgress, CellRows, Session
+from runners.cells import Cell, CellProgress, CellRows, Described, Session
 from runners.config import RunConfig, resolve
 from runners.registry import load_runner
 
@@ -137,6 +137,15 @@ class PlanSession:
         parts = [(session.seconds_per_work(), sum(cell.work for cell in session.cells)) for session in self.sessions]
         return sum(rate * work for rate, work in parts) / max(sum(work for _, work in parts), 1.0)
 
+    def peak_bytes(self) -> int:
+        """That of the session that takes most; they share their models."""
+        return max((session.peak_bytes() for session in self.sessions if hasattr(session, "peak_bytes")), default=0)
+
+    @property
+    def shares_work(self) -> bool:
+        """Whether another process would do again what the first has done, in every session."""
+        return all(getattr(session, "shares_work", False) for session in self.sessions)
+
     def cell_of(self, uuid: str) -> Cell:
         """The cell whose run has this name."""
         return self._owners[uuid][1]
@@ -148,9 +157,9 @@ class PlanSession:
         }
 
 
-def models_by_identity(session: Session) -> dict[tuple[str, str], ModelRecord]:
+def models_by_identity(session: Described) -> dict[tuple[str, str], ModelRecord]:
     """(key, fingerprint) -> record of every model that the session's cells use."""
-    models = session.models if isinstance(session, PlanSession) else [session.model]
+    models = getattr(session, "models", [session.model])
     return {(model.key, model.fingerprint): model for model in models}
 
 

@@ -40,6 +40,15 @@ def collect(*, device: str, blas: str) -> Provenance:
     )
 
 
+def of_this_process() -> Provenance:
+    """The provenance of cells that this process executes: on MLX's default device, with one BLAS thread."""
+    from runners.backend.blas import load_openblas
+    from runners.backend.device import device_name
+
+    blas = load_openblas()
+    return collect(device=device_name(), blas=", ".join(filter(None, [blas.name, "1 thread", blas.kernel])))
+
+
 def git_state(folder: Path) -> tuple[str | None, bool | None]:
     """Commit and whether the work tree differs from it; (None, None) where there is no git checkout."""
     try:

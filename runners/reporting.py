@@ -51,6 +51,9 @@ class Estimate:
         self._running.pop(id(cell), None)
         self._done += cell.work
 
+    def lost(self, cell: Cell) -> None:
+        self._running.pop(id(cell), None)
+
     def share(self, cell: Cell) -> float:
         """How much of a running cell is done, in [0, 1]."""
         return self._running.get(id(cell), 0.0) / max(cell.work, 1.0)
@@ -116,6 +119,12 @@ class PlainReporter:
         self._estimate.finished(cell)
         self._line(f"    FAILED {cell.label}: {error}")
 
+    def cell_lost(self, cell: Cell, reason: str) -> None:
+        self._estimate.lost(cell)
+        self._steps.pop(id(cell), None)
+        self._count -= 1
+        self._line(f"    {lost_line(cell, reason)}")
+
     def message(self, text: str) -> None:
         self._line(text)
 
@@ -131,6 +140,11 @@ class PlainReporter:
 
     def _line(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201  this class is the printing
+
+
+def lost_line(cell: Cell, reason: str) -> str:
+    """A cell whose worker has ended."""
+    return f"{cell.label} is run again: {reason} while it executed it"
 
 
 def step_line(row: TrainStepRow, total: int) -> str:
@@ -205,6 +219,12 @@ class LiveReporter:
         self._end_cell(cell)
         self._console.print(f"[red]✗[/red] {escape(cell.label)}: {escape(error)}")
 
+    def cell_lost(self, cell: Cell, reason: str) -> None:
+        self._estimate.lost(cell)
+        self._remove_bar(cell)
+        self._console.print(f"[yellow]↻[/yellow] {escape(lost_line(cell, reason))}")
+        self._show()
+
     def message(self, text: str) -> None:
         self._console.print(escape(text))
 
@@ -213,10 +233,13 @@ class LiveReporter:
 
     def _end_cell(self, cell: Cell) -> None:
         self._estimate.finished(cell)
-        if (task := self._running.pop(id(cell), None)) is not None:
-            self._progress.remove_task(task)
+        self._remove_bar(cell)
         self._cells = (self._cells[0] + 1, self._cells[1])
         self._show()
+
+    def _remove_bar(self, cell: Cell) -> None:
+        if (task := self._running.pop(id(cell), None)) is not None:
+            self._progress.remove_task(task)
 
     def _show(self, cell: Cell | None = None, detail: str = "") -> None:
         done, total = self._cells

@@ -68,6 +68,10 @@ class StressSession:
     def seconds_per_work(self) -> float:
         return self._alignment.seconds_per_work()
 
+    def peak_bytes(self) -> int:
+        """That of training and scoring; a generating pass takes less."""
+        return self._alignment.peak_bytes()
+
     def _answering(self, condition: str, training: Cell | None, baseline: RunIdentity | None = None) -> Cell:
         identity = RunIdentity(
             kind=KIND,

@@ -1,26 +1,30 @@
-"""What `rhodb run` does with a session: print its plan or execute it, here, on ranks or on a cluster, and report."""
+"""What `rhodb run` does: print the plan, or have workers here, ranks or a cluster execute it, and report."""
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 from rhodb.cli.output import note
 from rhodb.cli.run_output import print_plan, print_report
+from rhodb.errors import InputError
 from runners.registry import load_runner
 
 if TYPE_CHECKING:
     from rhodb.records import Provenance
     from runners.cells import Session
-    from runners.executor import Executor
+    from runners.executor import Planner
+    from runners.plans import PlannedRun
 
-MakeExecutor = Callable[..., "Executor"]
+MakePlanner = Callable[..., "Planner"]
+RANKS: Final = "MLX_RANK"
+"""Set by mlx.launch for each process that it starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,8 @@ class Invocation:
     json: bool
     dry_run: bool = False
     retry_failed: bool = False
+    workers: int | None = None
+    """Processes on this machine; None chooses."""
 
 
 def run_experiment(
@@ -40,77 +46,93 @@ def run_experiment(
     from rhodb.vectors import WarehouseVectors
     from runners.config import resolve
     from runners.landscape_vectors import kept_in
+    from runners.plans import PlannedRun
 
     runner = load_runner(name)
     resolved = resolve(runner.config, preset=preset, file=config, options=given)
+    if not (invocation.dry_run or RANKS in os.environ):
+        _run_on_workers([PlannedRun(runner=name, config=resolved)], invocation, is_plan=False)
+        return
     with kept_in(WarehouseVectors(invocation.db, keep=not invocation.dry_run)):
         session = runner.prepare(resolved)
         if invocation.dry_run:
             print_plan(session, invocation.db, json=invocation.json)
         else:
-            _run(session, invocation)
+            _run_on_ranks(session, invocation)
 
 
-def run_plan(plan: Path, invocation: Invocation, *, workers: int, cluster: str | None) -> None:
-    """Run a plan here, or on a cluster of processes or machines."""
+def run_plan(plan: Path, invocation: Invocation, *, cluster: str | None) -> None:
+    """Run a plan here, or on a cluster of machines."""
     from rhodb.vectors import WarehouseVectors
     from runners.landscape_vectors import kept_in
     from runners.plans import PlanSession, read_plan
 
     runs = read_plan(plan)
-    with kept_in(WarehouseVectors(invocation.db)):
-        session = PlanSession(runs)
-        if not workers and cluster is None:
-            _run(session, invocation)
-            return
-        from runners.cluster import ClusterExecutor, connected
-
-        with connected(workers, cluster) as client:
-            _run_and_report(session, invocation, partial(ClusterExecutor, runs=runs, client=client))
-
-
-def provenance() -> "Provenance":
-    """What this process runs with."""
-    from runners.backend.blas import load_openblas
-    from runners.backend.device import device_name
-    from runners.provenance import collect
-
-    blas = load_openblas()
-    return collect(device=device_name(), blas=f"{blas.name}, {blas.threads} threads, {blas.kernel}")
-
-
-def _run(session: "Session", invocation: Invocation) -> None:
-    """In this process. Under mlx.launch, rank 0 runs the session and the others join it."""
-    from runners.executor import Executor
-
-    if "MLX_RANK" not in os.environ:
-        _run_and_report(session, invocation, Executor)
+    if cluster is None and RANKS not in os.environ:
+        _run_on_workers(runs, invocation, is_plan=True)
         return
+    with kept_in(WarehouseVectors(invocation.db)):
+        if cluster is None:
+            _run_on_ranks(PlanSession(runs), invocation)
+        else:
+            _run_on_cluster(runs, cluster, invocation)
+
+
+def _run_on_workers(runs: Sequence["PlannedRun"], invocation: Invocation, *, is_plan: bool) -> None:
+    """In processes on this machine; this one plans and writes."""
+    from runners.coordinator import Coordinator
+    from runners.workers import ProcessPool
+
+    with ProcessPool(runs, is_plan=is_plan, db=invocation.db, workers=invocation.workers) as pool:
+        session = pool.describe()
+        _run_and_report(session, invocation, session.provenance, partial(Coordinator, pool=pool))
+
+
+def _run_on_cluster(runs: Sequence["PlannedRun"], address: str, invocation: Invocation) -> None:
+    """On the workers of a Dask scheduler; this process plans and writes."""
+    from runners.cluster import DaskPool, connected
+    from runners.coordinator import Coordinator
+    from runners.plans import PlanSession
+    from runners.provenance import of_this_process
+
+    provenance = of_this_process()
+    session = PlanSession(runs)
+    with connected(address) as client:
+        pool = DaskPool(client, runs, provenance)
+        _run_and_report(session, invocation, provenance, partial(Coordinator, pool=pool))
+
+
+def _run_on_ranks(session: "Session", invocation: Invocation) -> None:
+    """Under mlx.launch: rank 0 runs the session in its own process, and the others join it."""
     from runners.backend.data_parallel import launched_ranks
+    from runners.executor import Executor
+    from runners.provenance import of_this_process
     from runners.ranks import Leading, follow
 
+    if invocation.workers is not None:
+        raise InputError("--workers does not go with mlx.launch, whose ranks share each cell: leave it out")
     ranks = launched_ranks()
     if ranks.rank > 0:
         follow(session, ranks)
         return
     leading = Leading(session, ranks)
     try:
-        _run_and_report(leading, invocation, Executor)
+        _run_and_report(leading, invocation, of_this_process(), Executor)
     finally:
         leading.end()
 
 
-def _run_and_report(session: Any, invocation: Invocation, make: MakeExecutor) -> None:
+def _run_and_report(session: Any, invocation: Invocation, provenance: "Provenance", make: MakePlanner) -> None:
     """Execute what is not done, and say how everything stands. Exit code 1 where something failed, 130 after Ctrl-C."""
     from rhodb.warehouse import Warehouse
     from runners.reporting import make_reporter
 
     with Warehouse.open(invocation.db) as warehouse:
         reporter = make_reporter(session.seconds_per_work())
-        executor = make(session, warehouse, reporter, provenance=provenance(), retry_failed=invocation.retry_failed)
+        planner = make(session, warehouse, reporter, provenance=provenance, retry_failed=invocation.retry_failed)
         try:
             with _terminate_as_interrupt():
-                report = executor.run()
+                report = planner.run()
         except KeyboardInterrupt:
             reporter.close()
             note("interrupted: what was finished is stored; the same command goes on from here")

