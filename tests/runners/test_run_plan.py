@@ -125,13 +125,20 @@ def test_a_wrong_plan_is_one_sentence_and_exit_code_2(rhodb, tmp_path, content, 
     assert wrong.returncode == 2 and message in wrong.stderr and "Traceback" not in wrong.stderr
 
 
-def test_workers_and_an_experiment_do_not_mix(rhodb):
-    wrong = rhodb("run", "--workers", "2", "ablation")
-    assert wrong.returncode == 2 and "do not go with ablation" in wrong.stderr
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--plan", "p.toml", "ablation"], "do not go with ablation"),
+        (["--workers", "2", "ablation"], "--workers comes behind its name"),
+        (["--plan", "p.toml", "--workers", "2", "--cluster", "tcp://127.0.0.1:1"], "either --workers N or --cluster"),
+    ],
+)
+def test_options_that_do_not_mix(rhodb, arguments, message):
+    wrong = rhodb("run", *arguments)
+    assert wrong.returncode == 2 and message in wrong.stderr
 
 
 def test_two_workers_fill_the_same_tables(alone, rhodb, tmp_path):
-    pytest.importorskip("distributed")
     db, _, file = alone
     done = rhodb("run", "--plan", file, "--workers", "2", "--json", timeout=300)
     assert done.returncode == 0, done.stderr
