@@ -14,7 +14,7 @@ import numpy as np
 
 from analysis.query import Query, read_sql
 from analysis.stats.results import RatioSet
-from analysis.study import StudyOptions
+from analysis.study import StudyOptions, within_limits
 from rhodb.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class AnswerStudy(ABC):
     def load(self, wh: "Warehouse", options: AnswerOptions) -> tuple[Source, "pd.DataFrame"]:
         """The inputs that the options choose, and their rows as the warehouse holds them now."""
         if options.inputs != "published":
-            frame = self.load_own(wh, options)
+            frame = self.load_own(within_limits(wh, options), options)
             if options.inputs == "db" or self.has_own(frame, options):
                 return "db", frame
         query = self.published_query()

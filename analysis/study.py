@@ -75,11 +75,17 @@ class Study(ABC):
         from analysis.admission import without_settings
 
         query = self.query(options)
-        return without_settings(wh.frame(query.sql, **query.parameters), options.ignore)
+        frame = within_limits(wh, options).frame(query.sql, **query.parameters)
+        return without_settings(frame, options.ignore)
 
     def run(self, wh: "Warehouse", options: StudyOptions) -> Result:
         """Load and compute, with a generator made from the options' seed."""
         return self.compute(self.load(wh, options), options, np.random.default_rng(options.seed))
+
+
+def within_limits(wh: "Warehouse", options: StudyOptions) -> "Warehouse":
+    """The warehouse for the queries of these options: a condition is SQL that somebody typed."""
+    return wh if options.where is None else wh.limited()
 
 
 def correction_of(name: str) -> Correction:

@@ -119,7 +119,7 @@ class _Aggregate:
             return
         for value in row:
             if not isinstance(value, int | float):
-                self.problems.append(f"{self.name}() needs numbers, got {value!r}")
+                self.problems.append(f"{self.name}() needs numbers, got {value!r:.60}")
                 raise TypeError
         if not self.columns:
             self.columns = [[] for _ in row]
@@ -131,6 +131,6 @@ class _Aggregate:
             return None
         try:
             return self.function(*self.columns)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             self.problems.append(f"{self.name}(): {error}")
             raise

@@ -32,8 +32,7 @@ SORTED = {"runs": "id", "sources": "id", "analysis_results": "id"}
 START = ("v_scores", "v_alignment", "runs", "behavior_scores", "models", "probes", "sources")
 """What most people look for."""
 SETTINGS = {
-    "sql_time_limit_ms": 10_000,
-    "max_returned_rows": 2_000,
+    "max_returned_rows": 2_000,  # the other limits of a statement: browse_plugin
     "default_page_size": 50,
     "facet_time_limit_ms": 500,
     "suggest_facets": False,  # one query a column: ten seconds on a view of two thousand
@@ -136,7 +135,7 @@ def make_site(location: Location) -> Any:
     name = location.path.stem
     site = make([str(location.path)], metadata=metadata(name), settings=SETTINGS)
     site.remove_database(name)
-    site.add_database(plugin.QuietDatabase(site, path=str(location.path)), name=name)
+    site.add_database(plugin.LimitedDatabase(site, location), name=name)
     return site
 
 

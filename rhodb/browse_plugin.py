@@ -1,24 +1,99 @@
 """Datasette with what `rhodb sql` has (no writing, the statistical aggregates); names of runs are links; what was
 refused is one sentence on the page."""
 
+import asyncio
+import math
 import re
 import sqlite3
 import sys
+import threading
 from importlib import import_module
 from typing import Any
 
+from rhodb.adhoc_process import LateError, Limits, Reader
 from rhodb.aggregates import register
+from rhodb.errors import RhodbError
+from rhodb.location import Location
 
 hookimpl: Any = import_module("datasette").hookimpl
-_Database: Any = import_module("datasette.database").Database
+_database: Any = import_module("datasette.database")
+_Database, _interrupted, _results = _database.Database, _database.QueryInterrupted, _database.Results
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-class QuietDatabase(_Database):  # type: ignore[misc]
-    """The warehouse's file; SQL that is refused is told on the page only."""
+LIMITS = Limits(timeout_s=10.0, memory_mib=64, value_mib=1)
+MOST_ROWS = 2_000
+_threads = threading.local()
 
-    async def execute(self, *args: Any, **options: Any) -> Any:
-        return await super().execute(*args, **options | {"log_sql_errors": False})
+
+class LimitedDatabase(_Database):  # type: ignore[misc, valid-type]
+    """The warehouse's file; every statement of a page runs within limits, in a process of its thread that can be ended.
+
+    What Datasette asks about tables and columns by itself (`execute_fn`) runs in this process.
+    """
+
+    def __init__(self, site: Any, location: Location) -> None:
+        super().__init__(site, path=str(location.path))
+        self.location = location
+
+    async def execute(
+        self,
+        sql: str,
+        params: Any = None,
+        truncate: bool = False,
+        custom_time_limit: float | None = None,
+        page_size: int | None = None,
+        log_sql_errors: bool = True,
+    ) -> Any:
+        """As Datasette's, whose limits are in milliseconds; errors are sentences, and nobody logs them."""
+        seconds = min(LIMITS.timeout_s, (custom_time_limit or math.inf) / 1000)
+        most = MOST_ROWS + (page_size == MOST_ROWS) if truncate else None
+
+        def ask() -> Any:
+            given = dict(params) if isinstance(params, dict) else list(params or ())
+            return _reader(self.location).ask(sql, given, limit=most, timeout_s=seconds)
+
+        try:
+            names, rows = await asyncio.get_running_loop().run_in_executor(self.ds.executor, ask)
+        except LateError as error:
+            raise _interrupted(error, sql, params) from error
+        except RhodbError as error:
+            raise sqlite3.OperationalError(str(error).splitlines()[0]) from error
+        places = {name.lower(): place for place, name in reversed([*enumerate(names)])}
+        made = [Row(names, places, row) for row in rows[:most]]
+        return _results(made, most is not None and len(rows) > most, [(name,) for name in names])
+
+
+class Row(tuple[Any, ...]):
+    """As sqlite3.Row: values by place and by name."""
+
+    names: list[str]
+    places: dict[str, int]
+
+    def __new__(cls, names: list[str], places: dict[str, int], values: tuple[Any, ...]) -> "Row":
+        made = super().__new__(cls, values)
+        made.names, made.places = names, places
+        return made
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            try:
+                return super().__getitem__(self.places[key.lower()])
+            except KeyError:
+                raise IndexError("No item with that key") from None
+        return super().__getitem__(key)
+
+    def keys(self) -> list[str]:
+        return self.names
+
+
+def _reader(location: Location) -> Reader:
+    """The process of this thread for this file."""
+    readers = _threads.__dict__.setdefault("readers", {})
+    if location not in readers:
+        readers[location] = Reader(location, LIMITS)
+    found: Reader = readers[location]
+    return found
 
 
 @hookimpl  # type: ignore[untyped-decorator]

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rhodb.adhoc import ask
+from rhodb.adhoc import read
 from rhodb.errors import InputError, UnknownNameError
 from rhodb.location import Location
 from rhodb.sql import saved_query
@@ -39,7 +39,7 @@ def list_runs(
     if limit < 1:
         raise InputError(f"limit must be >= 1, got {limit}")
     params = {"kind": kind, "state": state, "model": model, "condition": condition, "seed": seed, "limit": limit}
-    answer = ask(location, saved_query("runs"), params, limit=None)
+    answer = read(location, saved_query("runs"), params)
     return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
 
 

@@ -154,14 +154,14 @@ def _check_model(ctx: Context) -> None:
 
 
 def _check_where(ctx: Context) -> None:
-    """A wrong condition is said once, not by every section."""
+    """A wrong or endless condition is said once, not by every section."""
     if ctx.options.where is None:
         return
     from analysis.effects import Effects
 
     query = Effects().query(ctx.study_options())
     try:
-        ctx.rows(Query(sql=f"SELECT 1 FROM (\n{query.sql}\n) AS probe LIMIT 1", parameters=query.parameters))
+        ctx.rows(Query(sql=f"SELECT count(*) FROM (\n{query.sql}\n) AS probe", parameters=query.parameters))
     except InputError as error:
         raise InputError(f"--where {ctx.options.where!r}: {error}") from error
 

@@ -20,7 +20,7 @@ from analysis.report.document import Cell, Number
 from analysis.report.sections import SECTIONS
 from analysis.stored import answer as stored_answer
 from analysis.study import StudyOptions
-from rhodb.adhoc import ask
+from rhodb.adhoc import ask, read
 from rhodb.errors import InputError, RhodbError, UnknownNameError
 from rhodb.vocabulary import METRICS, SPLITS
 
@@ -83,6 +83,10 @@ class _Reading:
             self._frames[key] = self._wh.frame(sql, **parameters)
         return self._frames.pop(key) if self.last else self._frames[key]
 
+    def limited(self) -> "_Reading":
+        """As a warehouse does: the one inside is limited where it has to be."""
+        return self
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._wh, name)
 
@@ -105,7 +109,7 @@ class Context:
 
     @cached_property
     def _reading(self) -> Any:
-        return _Reading(self.wh)
+        return _Reading(self.wh if self.options.where is None else self.wh.limited())
 
     def study(self, name: str) -> Result:
         """The findings of a study, stored or new. Raises what the study raised when it ran first."""
@@ -148,8 +152,11 @@ class Context:
         return read_sql("report_chosen", where=self.options.where) if self.options.where else "1 = 1"
 
     def rows(self, query: Query) -> list[dict[str, Any]]:
-        """The rows of a query, which runs as `rhodb sql` runs it, with the same aggregate functions."""
-        found = ask(self.wh.location, query.sql, query.parameters, limit=None)
+        """The rows of a query with the aggregates of `rhodb sql`, and within its limits where there is a --where."""
+        if self.options.where is None:
+            found = read(self.wh.location, query.sql, query.parameters)
+        else:
+            found = ask(self.wh.location, query.sql, query.parameters, limit=None)
         return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
 
     def stress_conditions(self) -> Mapping[str, tuple[str, str]]:

@@ -40,6 +40,7 @@ def sql(
     ] = None,
     limit: Annotated[int, typer.Option(min=0, help="At most so many rows; 0: all.")] = 1000,
     timeout: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 60.0,
+    memory: Annotated[int, typer.Option(min=1, help="Give up beyond so many MiB of memory.")] = 1024,
     json: JsonOption = False,
     csv: CsvOption = False,
     markdown: MarkdownOption = False,
@@ -62,7 +63,11 @@ def sql(
 
         assert text is not None
         params = {name: parameter_value(value) for name, value in saved_query(text).defaults.items()} | params
-    _print(_ask(db, query, params, limit or None, timeout), form, limit)
+    from rhodb.adhoc import ask
+    from rhodb.location import locate
+
+    answer = ask(locate(db), query, params, limit=limit or None, timeout_s=timeout, memory_mib=memory)
+    _print(answer, form, limit)
 
 
 def _query(text: str | None, file: Path | None, *, saved: bool) -> str:
@@ -97,13 +102,6 @@ def _params(given: list[str]) -> dict[str, Any]:
             raise InputError(f"a parameter is given as NAME=VALUE, got {entry!r}")
         params[name] = parameter_value(value)
     return params
-
-
-def _ask(db: str | None, query: str, params: dict[str, Any], limit: int | None, timeout: float) -> "Answer":
-    from rhodb.adhoc import ask
-    from rhodb.location import locate
-
-    return ask(locate(db), query, params, limit=limit, timeout_s=timeout)
 
 
 def _print(answer: "Answer", form: str, limit: int) -> None:

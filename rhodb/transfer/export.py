@@ -81,11 +81,12 @@ def export_query(
 
         if table not in VIEWS:
             raise UnknownNameError("table", table, (*Base.metadata.tables, *VIEWS))
-        sql = f"SELECT * FROM {table}"
-    from rhodb.adhoc import ask
+    from rhodb.adhoc import ask, read
 
-    assert sql is not None
-    answer = ask(wh.location, sql, params, limit=None, timeout_s=3600.0)
+    if sql is None:
+        answer = read(wh.location, f"SELECT * FROM {table}")
+    else:
+        answer = ask(wh.location, sql, params, limit=None, timeout_s=3600.0, memory_mib=4096)
     guessed = {name: _kind(row[i] for row in answer.rows) for i, name in enumerate(answer.columns)}
     with _files(temporary, path):
         n = _write_rows([answer.rows], guessed, temporary, format)

@@ -17,6 +17,7 @@ class Served:
     """A running server."""
 
     link: str
+    pid: int
     errors: Path
     """What it printed to its standard error."""
 
@@ -35,6 +36,13 @@ class Served:
     @property
     def cookie(self) -> str:
         return f"rhodb_{self.port}={self.token}"
+
+    @property
+    def peak_mib(self) -> int:
+        """The most memory that the server has had."""
+        found = re.search(r"VmHWM:\s*(\d+)", Path(f"/proc/{self.pid}/status").read_text())
+        assert found
+        return int(found[1]) // 1024
 
     def ask(self, target: str, *, method: str = "GET", at: str = "127.0.0.1", **headers: str | None) -> "Told":
         """A request with our cookie and Host, or other ones; None leaves a header out."""
@@ -69,7 +77,7 @@ def served(path: Path, *options: str) -> Iterator[Served]:
             line = process.stdout.readline()
             found = re.search(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{40,}", line)
             assert found, line + Path(errors.name).read_text()
-            yield Served(link=found[0], errors=Path(errors.name))
+            yield Served(link=found[0], pid=process.pid, errors=Path(errors.name))
         finally:
             process.terminate()
             process.wait(timeout=30)

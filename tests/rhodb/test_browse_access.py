@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import pytest
 from browse_server import Served, served
@@ -137,19 +138,24 @@ REFUSED = [
     ("delete from runs", "Statement must be a SELECT"),
     ("select x from runs", "no such column: x"),
     ("select * from runs where", "incomplete input"),
-    ("select median('a')", "median"),
-    ("select load_extension('x')", "not authorized"),
+    ("select median('a')", "median() needs numbers, got"),
+    ("select load_extension('x')", "may only read"),
+    ("select * from dbstat", "may only read"),
+    ("select zeroblob(2000000)", "larger than 1 MiB"),
+    ("with recursive c(x) as (select 1 union all select x+1 from c) select zeroblob(99999) from c", "64 MiB of memory"),
+    ("with recursive c(x) as (select 1 union all select x+1 from c) select median(x) from c", "64 MiB of memory"),
 ]
 
 
 @pytest.mark.parametrize(("sql", "words"), REFUSED)
 def test_refused_sql_is_one_sentence_on_the_page_and_nothing_in_the_terminal(site, sql, words):
-    quoted, before = sql.replace(" ", "+"), site.errors.read_text()
+    quoted, before = quote_plus(sql), site.errors.read_text()
     told = site.ask(f"/master?sql={quoted}")
     assert told.status == 400 and words in told.text and "Traceback" not in told.text
     assert words in site.ask(f"/master.json?sql={quoted}").text
     assert site.ask("/master/runs?_where=nosuch+%3D+1").status == 400
     assert site.errors.read_text() == before
+    assert site.peak_mib < 400
 
 
 @in_browser
