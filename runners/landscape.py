@@ -1,7 +1,8 @@
 """Landscape: what do the probes cover, repeat and share? Texts are joined where they are similar, then clustered.
 
 One Louvain run is one draw, and a threshold is a choice: so the partition is drawn with several seeds at the main
-threshold, and at several thresholds with the first seed. Each draw is a run of its own.
+threshold, with the texts in several orders, and at several thresholds with the first seed. Each draw is a run of its
+own.
 """
 
 import time
@@ -16,8 +17,9 @@ from rhodb.family_records import ClusterMemberRow, ClusterRow, LandscapeRow
 from rhodb.records import ModelRecord, ProbeSetRecord, RunIdentity
 from runners.cells import Cell, CellProgress, CellRows, Session
 from runners.config import Listed, Positive, RunConfig, Seed
-from runners.landscape_nodes import fingerprint, load_nodes
+from runners.landscape_nodes import Order, fingerprint, load_nodes
 from runners.probes import load_probe_sets, split_of
+from runners.seeds import TEXT_ORDER, SeedStreams
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +48,8 @@ class LandscapeConfig(BaseModel):
     thresholds: Annotated[tuple[Threshold, ...], Listed] = Field(
         (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8), description="thresholds to compare, with the first seed"
     )
+    order: Order = Field("key", description="order of the texts, on which a draw depends: key, or file (the notes')")
+    orders: int = Field(5, ge=0, le=1000, description="random orders to compare, with the first seed")
     resolution: Positive = Field(1.0, description="Louvain's resolution γ; higher gives smaller communities")
     variants: bool = Field(True, description="deceptive, harmful and negative versions are nodes, too")
     map: bool = Field(True, description="draw the two-dimensional map (t-SNE) of the main run")
@@ -80,7 +84,7 @@ class LandscapeSession:
         from runners.backend.embedding import load_embedder
 
         self.config = config
-        self._nodes = load_nodes(config.probes, variants=config.variants)
+        self._nodes = load_nodes(config.probes, variants=config.variants, order=config.order)
         self._behaviors = [node.behavior for node in self._nodes]
         self._embedder = load_embedder()
         self._probes = load_probe_sets(config.probes)
@@ -96,13 +100,14 @@ class LandscapeSession:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """The main draw, then the other seeds, then the other thresholds."""
+        """The main draw, then the other seeds, then the other orders of the texts, then the other thresholds."""
         main, first = self.config.threshold, self.config.seeds[0]
-        draws = [(main, seed) for seed in self.config.seeds]
-        draws += [(threshold, first) for threshold in self.config.thresholds if threshold != main]
+        draws: list[tuple[float, int, int | None]] = [(main, seed, None) for seed in self.config.seeds]
+        draws += [(main, first, number) for number in range(1, self.config.orders + 1)]
+        draws += [(threshold, first, None) for threshold in self.config.thresholds if threshold != main]
         texts = float(sum(len(node.text) for node in self._nodes)) / 4  # about four characters a token
         cells = []
-        for number, (threshold, seed) in enumerate(draws):
+        for number, (threshold, seed, shuffle) in enumerate(draws):
             is_main = number == 0
             config = {
                 "map": f"t-SNE, perplexity {MAP_PERPLEXITY:g}" if is_main and self.config.map else None,
@@ -111,6 +116,9 @@ class LandscapeSession:
                 "threshold": threshold,
                 "variants": self.config.variants,
             }
+            # Landscapes of 0.4.0 and before are in the files' order, and do not say so.
+            config |= {"order": self.config.order} if self.config.order != "file" else {}
+            config |= {"shuffle": shuffle} if shuffle is not None else {}
             work = CLUSTER_WORK + is_main * (texts + self.config.map * MAP_WORK)
             cells.append(
                 Cell(
@@ -121,7 +129,7 @@ class LandscapeSession:
                         seed=seed,
                         config=config,
                     ),
-                    label=f"landscape θ={threshold:g} seed {seed}",
+                    label=f"landscape θ={threshold:g} seed {seed}" + (f" order {shuffle}" if shuffle else ""),
                     baseline=None,
                     train_work=0.0,
                     score_work=work,
@@ -136,7 +144,11 @@ class LandscapeSession:
         config, seed = cell.identity.config, cell.identity.seed
         vectors = self._vectors(progress)
         edges = similar(vectors, config["threshold"])
-        found = communities(len(self._nodes), edges, seed=seed, resolution=config["resolution"])
+        order = None
+        if config.get("shuffle"):
+            stream = SeedStreams(seed).generator(f"{TEXT_ORDER} {config['shuffle']}")
+            order = stream.permutation(len(self._nodes))
+        found = communities(len(self._nodes), edges, seed=seed, resolution=config["resolution"], order=order)
         clusters = [describe(members, self._behaviors, edges) for members in found]
         return CellRows(
             landscape=LandscapeRow(

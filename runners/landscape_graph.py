@@ -38,18 +38,27 @@ def similar(vectors: Vectors, threshold: float) -> Edges:
     return Edges(first=first, second=second, similarity=cosines[first, second])
 
 
-def communities(count: int, edges: Edges, *, seed: int, resolution: float) -> list[Community]:
+def communities(
+    count: int, edges: Edges, *, seed: int, resolution: float, order: NDArray[np.int64] | None = None
+) -> list[Community]:
     """Louvain communities (Blondel et al. 2008) of `count` nodes joined by weighted edges, the largest first.
 
-    Of equally large ones the order is Louvain's. A node without an edge is a community of its own.
+    Of equally large ones the order is Louvain's. A node without an edge is a community of its own. `order`: the nodes
+    as they are handed to Louvain's method, which visits them in it; default: by number.
     """
+    if order is None:
+        order = np.arange(count)
+    place = np.argsort(order)
+    ends = np.sort(np.stack([place[edges.first], place[edges.second]]), axis=0)
+    rows = np.lexsort((ends[1], ends[0]))
     graph = nx.Graph()
     graph.add_nodes_from(range(count))
     graph.add_weighted_edges_from(
-        zip(edges.first.tolist(), edges.second.tolist(), edges.similarity.tolist(), strict=True)
+        zip(ends[0][rows].tolist(), ends[1][rows].tolist(), edges.similarity[rows].tolist(), strict=True)
     )
     found = nx.community.louvain_communities(graph, seed=seed, resolution=resolution)
-    return sorted((tuple(sorted(members)) for members in found), key=len, reverse=True)
+    named = (tuple(sorted(order[list(members)].tolist())) for members in found)
+    return sorted(named, key=len, reverse=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,8 @@ from rhodb.vocabulary import BEHAVIORS
 from runners.probes import EXCLUDED_SETS, locate
 
 Variant = Literal["primary", "deceptive", "harmful", "negative"]
+Order = Literal["key", "file"]
+"""By key: whatever the order of files and of entries in them. By file: as the entries stand there, the notes' order."""
 Entry = Mapping[str, Any]
 
 
@@ -35,10 +37,11 @@ class Node:
         return digest(self.text)
 
 
-def load_nodes(source: str | None = None, *, variants: bool = True) -> list[Node]:
-    """The nodes of all probe files of a folder (default: of the package), by behavior, file and entry.
+def load_nodes(source: str | None = None, *, variants: bool = True, order: Order = "key") -> list[Node]:
+    """The nodes of all probe files of a folder (default: of the package), by behavior, file and key (or entry).
 
-    The order is part of the result: Louvain's method visits nodes in it. A variant follows its primary text.
+    The order is part of the result: Louvain's method visits nodes in it, and one seed gives other communities where
+    entries of a file have changed places (networkx 3.6.1). A variant follows its primary text.
     Raises InputError, naming file and entry, for what cannot be read or has no text.
     """
     root, _, _ = locate(source)
@@ -51,7 +54,11 @@ def load_nodes(source: str | None = None, *, variants: bool = True) -> list[Node
     nodes = [node for path in paths for node in _nodes_of(path) if variants or node.variant == "primary"]
     if not nodes:
         raise InputError(f"no probe files in {root}: expected <behavior>/<name>.json")
-    return nodes
+    return nodes if order == "file" else sorted(nodes, key=_by_key)
+
+
+def _by_key(node: Node) -> tuple[str, str, str, bool, str]:
+    return node.behavior, node.set_name, node.key, node.variant != "primary", node.variant
 
 
 def fingerprint(nodes: list[Node]) -> str:

@@ -17,6 +17,7 @@ SFT_SELECTION = "sft selection"
 DATA_ORDER = "data order"
 PAIR_SAMPLING = "pair sampling"
 LABEL_SWAPS = "label swaps"
+TEXT_ORDER = "text order"
 
 
 class SeedStreams:

@@ -200,7 +200,10 @@ class Own:
         if not self.wh.rows("SELECT 1 FROM runs WHERE kind = 'landscape' AND state = 'done' LIMIT 1"):
             return None
         try:
-            found = load_landscape(self.wh, LandscapeOptions())
+            try:
+                found = load_landscape(self.wh, LandscapeOptions(order="file"))  # the notes'
+            except InputError:
+                found = load_landscape(self.wh, LandscapeOptions())
         except InputError:  # other thresholds only
             return None
         models = self.wh.rows(

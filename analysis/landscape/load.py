@@ -27,6 +27,8 @@ class LandscapeOptions:
     seed: int = 42
     top: int = 15
     """Clusters and near-duplicates listed."""
+    order: str | None = None
+    """Order of the texts, key or file (the notes'); None: by key where there is such a landscape."""
     permutations: int = 1_999
     """Random rearrangements of the neighbour test."""
     model: str | None = None
@@ -37,6 +39,8 @@ class LandscapeOptions:
             raise InputError(f"--threshold must lie between 0 and 1, got {self.threshold}")
         if self.seed < 0:
             raise InputError(f"--seed must be >= 0, got {self.seed}")
+        if self.order not in (None, "key", "file"):
+            raise InputError(f"--order must be key or file, got {self.order!r}")
         if self.top < 1:
             raise InputError(f"--top must be >= 1, got {self.top}")
         if not 99 <= self.permutations <= 1_000_000:
@@ -54,6 +58,8 @@ class Draw:
     clusters: int
     singletons: int
     modularity: float
+    shuffle: int | None
+    """Number of the random order of its texts; None: their own order."""
     labels: NDArray[np.int64]
     """(N,) cluster of each text."""
 
@@ -69,6 +75,8 @@ class Landscape:
     main: Draw
     seeds: tuple[Draw, ...]
     """At the main threshold, the main draw first."""
+    orders: tuple[Draw, ...]
+    """At the main threshold with the main seed, the texts in other orders."""
     thresholds: tuple[Draw, ...]
     """With the main seed, ascending."""
     queries: Mapping[str, Query]
@@ -89,7 +97,7 @@ def load_landscape(wh: "Warehouse", options: LandscapeOptions) -> Landscape:
     runs = [_plain(row) for row in wh.frame(runs_query.sql).to_dict("records")]
     if not runs:
         raise InputError("the warehouse holds no landscape: `rhodb run landscape` makes one")
-    main = next((r for r in runs if r["threshold"] == options.threshold and r["seed"] == options.seed), None)
+    main = _main(runs, options)
     if main is None:
         known = sorted({(run["threshold"], run["seed"]) for run in runs})
         raise InputError(
@@ -97,26 +105,31 @@ def load_landscape(wh: "Warehouse", options: LandscapeOptions) -> Landscape:
             f"(threshold, seed) {', '.join(f'({t:g}, {s})' for t, s in known)}; `rhodb run landscape --threshold "
             f"{options.threshold:g} --seeds {options.seed}` makes it"
         )
-    alike = list({(r["threshold"], r["seed"]): r for r in reversed(runs) if _texts_of(r) == _texts_of(main)}.values())
+    fitting = (run for run in reversed(runs) if _texts_of(run) == _texts_of(main))
+    alike = list({(run["threshold"], run["seed"], _config(run).get("shuffle")): run for run in fitting}.values())
     used = [r for r in alike if r["threshold"] == main["threshold"] or r["seed"] == main["seed"]]
     draws_query = _of_runs("landscape_draws", [run["run"] for run in used])
     labels = _labels(wh.frame(draws_query.sql, **draws_query.parameters))
     draws = [_draw(run, labels[run["run"]]) for run in used]
     first = next(draw for draw in draws if draw.run == main["run"])
-    others = [draw for draw in draws if draw.threshold == first.threshold and draw.run != first.run]
+    own = [draw for draw in draws if draw.shuffle is None]
+    orders = [draw for draw in draws if draw.shuffle is not None]
+    others = [draw for draw in own if draw.threshold == first.threshold and draw.run != first.run]
     queries = {
         "texts": _of_runs("landscape_texts", [first.run]),
         "clusters": _of_runs("landscape_clusters", [first.run]),
         "vectors": _of_runs("landscape_vectors", [first.run]),
         "seeds": _of_runs("landscape_draws", [first.run, *(draw.run for draw in others)]),
-        "thresholds": _of_runs("landscape_draws", [draw.run for draw in draws if draw.seed == first.seed]),
+        "orders": _of_runs("landscape_draws", [first.run, *(draw.run for draw in orders)]),
+        "thresholds": _of_runs("landscape_draws", [draw.run for draw in own if draw.seed == first.seed]),
     }
     return Landscape(
         texts=wh.frame(queries["texts"].sql, **queries["texts"].parameters),
         clusters=wh.frame(queries["clusters"].sql, **queries["clusters"].parameters),
         main=first,
         seeds=(first, *sorted(others, key=lambda draw: draw.seed)),
-        thresholds=tuple(sorted((draw for draw in draws if draw.seed == first.seed), key=lambda draw: draw.threshold)),
+        orders=tuple(sorted(orders, key=lambda draw: draw.shuffle or 0)),
+        thresholds=tuple(sorted((draw for draw in own if draw.seed == first.seed), key=lambda draw: draw.threshold)),
         queries=queries,
         messages=tuple(_left_out(runs, alike)),
     )
@@ -139,9 +152,22 @@ def _of_runs(name: str, runs: Sequence[str]) -> Query:
     return Query(sql=read_sql(name, conditions=conditions), parameters=conditions.parameters)
 
 
+def _main(runs: Sequence[Mapping[str, Any]], options: LandscapeOptions) -> Mapping[str, Any] | None:
+    """The newest partition asked for; texts in the order of their keys come before those in the order of the files."""
+    asked = [run for run in runs if run["threshold"] == options.threshold and run["seed"] == options.seed]
+    own = [run for run in asked if "shuffle" not in _config(run)]
+    wanted = ("key", "file") if options.order is None else (options.order,)
+    return next((run for order in wanted for run in own if _config(run).get("order", "file") == order), None)
+
+
+def _config(run: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run["config"])
+    return found
+
+
 def _texts_of(run: Mapping[str, Any]) -> tuple[Any, ...]:
     """What two draws must have in common to be compared."""
-    config = json.loads(run["config"])
+    config = _config(run)
     return run["model_fingerprint"], config["nodes"], config["variants"], run["resolution"]
 
 
@@ -161,7 +187,7 @@ def _labels(frame: "pd.DataFrame") -> dict[str, NDArray[np.int64]]:
 
 def _draw(run: Mapping[str, Any], labels: NDArray[np.int64]) -> Draw:
     names = ("run", "seed", "threshold", "edges", "clusters", "singletons", "modularity")
-    return Draw(**{name: run[name] for name in names}, labels=labels)
+    return Draw(**{name: run[name] for name in names}, shuffle=_config(run).get("shuffle"), labels=labels)
 
 
 def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:

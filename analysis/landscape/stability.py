@@ -28,6 +28,17 @@ def pairwise_rand(draws: Sequence[Labels]) -> list[float]:
     return [adjusted_rand(a, b) for a, b in combinations(draws, 2)]
 
 
+def distinct(draws: Sequence[Labels]) -> int:
+    """How many different partitions there are, whatever their clusters are called."""
+    return len({_numbered(labels) for labels in draws})
+
+
+def _numbered(labels: Labels) -> tuple[int, ...]:
+    """The labels as 0, 1, ... in the order in which they first appear."""
+    _, first, codes = np.unique(labels, return_index=True, return_inverse=True)
+    return tuple(np.argsort(np.argsort(first))[codes].tolist())
+
+
 def recovery(main: Labels, others: Sequence[Labels]) -> dict[int, float]:
     """For each cluster of `main`, the mean over the other draws of its largest Jaccard overlap (Hennig 2007).
 

@@ -99,6 +99,7 @@ class LandscapeOverview(LandscapeStudy):
             report.behavior_table(landscape),
             report.threshold_table(landscape),
             report.seed_table(landscape),
+            *([report.order_table(landscape)] if landscape.orders else []),
         ]
         conclusions = [*report.coverage(landscape), *report.stability(landscape)]
         if vectors is None or loaded.deltas is None:

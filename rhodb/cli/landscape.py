@@ -23,7 +23,7 @@ COMMANDS: dict[str, str] = {
 """Name -> help."""
 _EXPLAIN = options.explain("table", "all queries")
 _MODEL = options.option("--model", str | None, "Neighbours: only Δ of this language model (key).")
-_BASE = (options.THRESHOLD, options.LOUVAIN_SEED)
+_BASE = (options.THRESHOLD, options.LOUVAIN_SEED, options.TEXT_ORDER)
 OPTIONS: dict[str, tuple[options.Option, ...]] = {
     "landscape": (*_BASE, options.TOP, options.PERMUTATIONS, _MODEL, options.TABLE, options.FIGURES, _EXPLAIN),
     "scorecard": (*_BASE, _EXPLAIN),

@@ -54,6 +54,9 @@ THRESHOLD = option(
     "--threshold", float, "Cosine threshold of the main partition, which must have been run.", 0.65
 )  # fmt: skip
 LOUVAIN_SEED = option("--seed", int, "Louvain's seed of the main partition.", 42)
+TEXT_ORDER = option(
+    "--order", str | None, "Texts in the order of their keys or of the files (key, file).  [default: key where drawn]"
+)
 TOP = option("--top", int, "Clusters and near-duplicates to list.", 15)
 PERMUTATIONS = option("--permutations", int, "Random rearrangements of the test of neighbours.", 1_999)
 TABLE = option("--table", str | None, "Only this table.", metavar="NAME")

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import adjusted_rand_score
 
 from analysis.landscape.neighbours import Similar, neighbour_test, parted, similar_probes
-from analysis.landscape.stability import adjusted_rand, pairwise_rand, recovery
+from analysis.landscape.stability import adjusted_rand, distinct, pairwise_rand, recovery
 
 LABELS = arrays(np.int64, 14, elements=st.integers(0, 4))
 
@@ -101,3 +101,8 @@ def test_too_few_or_equal_values_have_no_correlation():
     rng = np.random.default_rng(4)
     assert neighbour_test(values, strata, pairs[:1], draws=99, rng=rng).p is None
     assert neighbour_test(dict.fromkeys(values, 1.0), strata, pairs, draws=99, rng=rng).correlation is None
+
+
+def test_partitions_are_the_same_whatever_their_clusters_are_called():
+    draws = [np.array(labels) for labels in ([0, 0, 1, 2], [5, 5, 0, 1], [0, 1, 1, 2], [2, 0, 0, 1])]
+    assert distinct(draws) == 2

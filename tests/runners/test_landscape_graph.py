@@ -65,3 +65,22 @@ def test_modularity_equals_networkx(seed, resolution):
     graph.add_weighted_edges_from(zip(edges.first, edges.second, edges.similarity.astype(float), strict=True))
     wanted = nx.community.modularity(graph, found, resolution=resolution)
     assert modularity(found, edges, resolution=resolution) == pytest.approx(wanted, abs=1e-9)
+
+
+def test_another_order_is_the_graph_with_its_nodes_renamed():
+    """networkx's own call on the renamed graph, its answer named back."""
+    rng = np.random.default_rng(3)
+    pairs = [(i, j) for i in range(40) for j in range(i + 1, 40) if rng.random() < 0.12]
+    edges, order = edges_of(*pairs), rng.permutation(40)
+    graph = nx.Graph()
+    graph.add_nodes_from(range(40))
+    place = {int(node): at for at, node in enumerate(order)}
+    graph.add_edges_from(sorted(tuple(sorted((place[i], place[j]))) for i, j in pairs), weight=1.0)
+    expected = nx.community.louvain_communities(graph, seed=5)
+    named = {frozenset(int(order[at]) for at in members) for members in expected}
+    found = communities(40, edges, seed=5, resolution=1.0, order=order)
+    assert {frozenset(members) for members in found} == named
+    orders = [communities(40, edges, seed=5, resolution=1.0, order=rng.permutation(40)) for _ in range(8)]
+    assert len({frozenset(map(frozenset, one)) for one in orders}) > 1, (
+        "the order matters: so it is fixed, and reported"
+    )

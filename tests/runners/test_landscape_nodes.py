@@ -71,3 +71,12 @@ def test_a_bad_entry_is_named(folder, entries, told):
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="no probe files"):
         load_nodes(str(tmp_path))
+
+
+def test_nodes_stand_in_the_order_of_their_keys_unless_the_files_order_is_asked_for(folder):
+    entries = [{"id": "b", "text": "y"}, {"id": "a", "honest": "x", "deceptive": "z"}]
+    root = folder(deception__d=entries)
+    assert [(n.key, n.variant) for n in load_nodes(root)] == [("a", "primary"), ("a", "deceptive"), ("b", "primary")]
+    assert [n.key for n in load_nodes(root, order="file")] == ["b", "a", "a"]
+    turned = load_nodes(folder(deception__d=entries[::-1]))
+    assert fingerprint(turned) == fingerprint(load_nodes(root))

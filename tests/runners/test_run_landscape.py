@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SMALL = ("--seeds", "42,1", "--thresholds", "0.65,0.8")
+SMALL = ("--seeds", "42,1", "--thresholds", "0.65,0.8", "--orders", "1")
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_landscape_is_stored_whole_and_only_once(rhodb, probes, tmp_path):
     db = tmp_path / "w.db"
     first = rhodb("run", "landscape", "--probes", probes, *SMALL, "--db", db, "--json")
     assert first.returncode == 0, first.stderr
-    assert len(json.loads(first.stdout)["executed"]) == 3
+    assert len(json.loads(first.stdout)["executed"]) == 4
     assert rows(db, "SELECT count(*) FROM embeddings") == [(6,)]
     assert rows(
         db, "SELECT DISTINCT nodes, edges, clusters, singletons FROM probe_landscapes WHERE threshold < 0.7"
@@ -48,10 +48,29 @@ def test_a_landscape_is_stored_whole_and_only_once(rhodb, probes, tmp_path):
     assert json.loads(again.stdout)["executed"] == []
 
 
+@pytest.mark.slow
+def test_entries_that_change_places_change_nothing(rhodb, probes, tmp_path):
+    """The same texts in another order of the file are the same landscape: it is not even drawn anew."""
+    db = tmp_path / "w.db"
+    assert rhodb("run", "landscape", "--probes", probes, *SMALL, "--no-map", "--db", db).returncode == 0
+    path = probes / "factual" / "some.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[::-1]))
+    again = rhodb("run", "landscape", "--probes", probes, *SMALL, "--no-map", "--db", db, "--json")
+    assert json.loads(again.stdout)["executed"] == []
+    by_file = rhodb("run", "landscape", "--probes", probes, *SMALL, "--no-map", "--order", "file", "--db", db, "--json")
+    assert len(json.loads(by_file.stdout)["executed"]) == 4
+    told = json.loads(rhodb("analyze", "landscape", "--db", db, "--json").stdout)
+    assert "in 2 orders, seed 42 gives 1 partitions" in " ".join(told["conclusions"])
+    assert [row["order"] for row in told["tables"]["orders"]["rows"]] == [0, 1]
+
+
 def test_a_dry_run_creates_nothing(rhodb, probes, tmp_path):
     done = rhodb("run", "landscape", "--probes", probes, *SMALL, "--dry-run", "--json", "--db", tmp_path / "w.db")
     cells = [row["cell"] for row in json.loads(done.stdout)]
-    assert cells == ["landscape θ=0.65 seed 42", "landscape θ=0.65 seed 1", "landscape θ=0.8 seed 42"]
+    assert cells == [
+        "landscape θ=0.65 seed 42", "landscape θ=0.65 seed 1", "landscape θ=0.65 seed 42 order 1",
+        "landscape θ=0.8 seed 42",
+    ]  # fmt: skip
     assert not (tmp_path / "w.db").exists()
 
 
