@@ -322,10 +322,10 @@ def _over_orders(landscape: Landscape) -> list[str]:
         return ["No other order of the texts was drawn: how far the clusters hang on it is not known."]
     linked = _linked(landscape)
     drawn = [draw.labels[linked] for draw in (landscape.main, *landscape.orders)]
-    rand = pairwise_rand(drawn)
+    rand, different = pairwise_rand(drawn), distinct(drawn)
     return [
-        f"With the same texts in {len(drawn)} orders, seed {landscape.main.seed} gives {distinct(drawn)} partitions; "
-        f"they agree with an adjusted Rand index of {np.mean(rand):.2f} (lowest {min(rand):.2f})."
+        f"With the same texts in {len(drawn)} orders, seed {landscape.main.seed} gives {different} "
+        f"partition{'s' * (different > 1)}; they agree with an adjusted Rand index of {np.mean(rand):.2f} (lowest {min(rand):.2f})."
     ]
 
 

@@ -60,7 +60,7 @@ def test_entries_that_change_places_change_nothing(rhodb, probes, tmp_path):
     by_file = rhodb("run", "landscape", "--probes", probes, *SMALL, "--no-map", "--order", "file", "--db", db, "--json")
     assert len(json.loads(by_file.stdout)["executed"]) == 4
     told = json.loads(rhodb("analyze", "landscape", "--db", db, "--json").stdout)
-    assert "in 2 orders, seed 42 gives 1 partitions" in " ".join(told["conclusions"])
+    assert "in 2 orders, seed 42 gives 1 partition;" in " ".join(told["conclusions"])
     assert [row["order"] for row in told["tables"]["orders"]["rows"]] == [0, 1]
 
 
