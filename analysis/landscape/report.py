@@ -325,7 +325,8 @@ def _over_orders(landscape: Landscape) -> list[str]:
     rand, different = pairwise_rand(drawn), distinct(drawn)
     return [
         f"With the same texts in {len(drawn)} orders, seed {landscape.main.seed} gives {different} "
-        f"partition{'s' * (different > 1)}; they agree with an adjusted Rand index of {np.mean(rand):.2f} (lowest {min(rand):.2f})."
+        f"partition{'s' * (different > 1)}; they agree with an adjusted Rand index of {np.mean(rand):.2f} "
+        f"(lowest {min(rand):.2f})."
     ]
 
 

@@ -254,14 +254,16 @@ def _distinct(values: Sequence[Any]) -> list[Any]:
 def _landscape(configs: Sequence[tuple[Config, list[int]]]) -> Iterator[str]:
     groups: dict[str, list[tuple[Config, list[int]]]] = defaultdict(list)
     for config, seeds in configs:
-        groups[_key(config, ("nodes", "resolution", "variants"))].append((config, seeds))
+        groups[_key(config, ("nodes", "order", "resolution", "variants"))].append((config, seeds))
     for members in groups.values():
         main = next((m for m in members if m[0].get("map")), max(members, key=lambda m: len(m[1])))
         threshold = main[0]["threshold"]
         first = main[1][0]
-        seeds = [first, *(s for c, found in members for s in found if c["threshold"] == threshold and s != first)]
+        own = [member for member in members if "shuffle" not in member[0]]
+        seeds = [first, *(s for c, found in own for s in found if c["threshold"] == threshold and s != first)]
         others = sorted({c["threshold"] for c, _ in members})
         options = [("threshold", threshold), ("seeds", seeds), ("thresholds", others),
+                   ("order", main[0].get("order", "file")), ("orders", len(members) - len(own)),
                    ("resolution", main[0]["resolution"])]  # fmt: skip
         options += [("--no-variants", True)] if not main[0]["variants"] else []
         options += [("--no-map", True)] if not main[0].get("map") else []
