@@ -134,13 +134,13 @@ def _states(wh: Warehouse) -> Iterator[Problem]:
 def _renew(wh: Warehouse, uuid: str) -> str:
     """How a run's rows are made again: from its file, or by its experiment."""
     origin = wh.rows("SELECT origin FROM runs WHERE uuid = :uuid", uuid=uuid)[0]["origin"]
-    return _reset(wh, uuid) if origin == "rhodb" else _ingested_anew(wh)
+    return _reset(wh, uuid) if origin == "rhodb" else _ingested_anew(wh, uuid)
 
 
-def _ingested_anew(wh: Warehouse) -> str:
-    """The command that makes ingested runs again. The files and the spool are read; nothing is deleted."""
+def _ingested_anew(wh: Warehouse, uuid: str) -> str:
+    """The command that makes an ingested run again, from its file; a copy of the warehouse is kept."""
     if wh.is_sqlite:
-        return f"rhodb --db {shlex.quote(str(wh.location))} rebuild"
+        return f"rhodb --db {shlex.quote(str(wh.location))} rebuild --without {uuid}"
     return "ingest its file into a new warehouse (`rhodb --db new.db ingest FILE`), or restore a backup"
 
 
@@ -157,12 +157,13 @@ def _reset(wh: Warehouse, uuid: str) -> str:
 def _hashes(wh: Warehouse) -> Iterator[Problem]:
     for row in wh.rows("SELECT uuid, origin, config, config_hash FROM runs"):
         if digest(row["config"]) != row["config_hash"]:
+            anew = _ingested_anew(wh, row["uuid"])
             delete = _sql(wh, f"DELETE FROM runs WHERE uuid = '{row['uuid']}'")
             again = f"delete the run: {delete} and run the experiment's command again"
             yield Problem(
                 check="configurations",
                 what=f"the configuration of run {row['uuid']} was changed after the run was planned",
-                fix="restore it from a backup, or " + (again if row["origin"] == "rhodb" else _ingested_anew(wh)),
+                fix="restore it from a backup, or " + (again if row["origin"] == "rhodb" else anew),
             )
 
 

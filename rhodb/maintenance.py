@@ -1,22 +1,16 @@
-"""Care of a warehouse: verified backups, vacuum, and rebuilding it from what was spooled and ingested."""
+"""Care of a warehouse: verified backups and vacuum; making it anew is `rhodb.rebuild`."""
 
 import os
-import shutil
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy.exc import DBAPIError
-
 from rhodb.errors import DatabaseBusyError, DatabaseError, InputError
-from rhodb.ingest import IngestReport, ingest
-from rhodb.location import Location, locate, read_only_uri
-from rhodb.migrate import check_known, current
-from rhodb.place import Kind, for_new, for_warehouse, rename_new, sync
-from rhodb.spool import RecoverReport, Spool, recover
+from rhodb.location import Location, read_only_uri
+from rhodb.migrate import only_one
+from rhodb.place import for_new, rename_new, sync
 from rhodb.warehouse import Warehouse
 
 
@@ -91,7 +85,7 @@ def vacuum(wh: Warehouse) -> Vacuumed:
     path = _file(wh.location, "rhodb db vacuum", "VACUUM ANALYZE")
     before = path.stat().st_size
     try:
-        with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
+        with only_one(wh.location), closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
             connection.execute("VACUUM")
             connection.execute("ANALYZE")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -101,78 +95,3 @@ def vacuum(wh: Warehouse) -> Vacuumed:
         reason = "the disk is full (it needs room for a copy)" if code == "SQLITE_FULL" else str(error)
         raise (DatabaseBusyError if busy else DatabaseError)(f"{path} was not vacuumed: {reason}") from error
     return Vacuumed(before=before, after=path.stat().st_size)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rebuilt:
-    """What a rebuilt warehouse was made from."""
-
-    recovered: RecoverReport
-    ingested: IngestReport
-    lost: tuple[str, ...]
-    """Ingested files that are not where they were."""
-    moved: Path | None
-    """Where the old database is now."""
-
-
-def rebuild(db: str | os.PathLike[str] | None = None, paths: Sequence[Path] = ()) -> Rebuilt:
-    """Make a warehouse anew from the outcomes in its spool and the files that it was made from.
-
-    The files are those that the old warehouse names, as far as it can be read, and `paths`. The old database is moved
-    aside, never deleted; if anything goes wrong it stays where it was.
-    """
-    location = locate(db)
-    path = _file(location, "rhodb rebuild", "a new database and `rhodb runs recover`, `rhodb ingest`")
-    if for_warehouse(location.asked or path, create=True).kind is not Kind.FREE:
-        with suppress(DBAPIError):  # damaged, which is what a rebuild is for
-            check_known(current(location), location)
-    known = _source_paths(path)
-    wanted = list(dict.fromkeys([*(Path(name) for name in known), *paths]))
-    present = [file for file in wanted if file.exists()]
-    fresh = path.with_name(f"{path.stem}.rebuilding-{_stamp()}{path.suffix}")
-    spool = Spool(folder=location.spool_folder)
-    try:
-        with Warehouse.open(fresh) as wh:
-            _unsettle(spool)
-            recovered = recover(wh, spool)
-            ingested = ingest(wh, present)
-        with closing(sqlite3.connect(fresh)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        moved = _swap(path, fresh)
-    finally:
-        for leftover in path.parent.glob(f"{fresh.name}*"):
-            leftover.unlink()
-    lost = tuple(str(file) for file in wanted if not file.exists())
-    return Rebuilt(recovered=recovered, ingested=ingested, lost=lost, moved=moved)
-
-
-def _source_paths(path: Path) -> list[str]:
-    """Files that an old warehouse was made from; none if it cannot be read."""
-    if not path.exists():
-        return []
-    try:
-        with closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
-            return [name for (name,) in connection.execute("SELECT path FROM sources ORDER BY id")]
-    except sqlite3.Error:
-        return []
-
-
-def _unsettle(spool: Spool) -> None:
-    """Outcomes that were inserted wait again. Copied: the settled ones stay whatever happens."""
-    for settled in spool.inserted():
-        waiting = spool.folder / settled.name
-        if not waiting.exists():
-            shutil.copy2(settled, waiting)
-
-
-def _swap(path: Path, fresh: Path) -> Path | None:
-    """Put the new database in the old one's place."""
-    moved = None
-    if path.exists():
-        moved = path.with_name(f"{path.stem}.before-rebuild-{_stamp()}{path.suffix}")
-        for ending in ("", "-wal", "-shm"):
-            part = path.with_name(path.name + ending)
-            if part.exists():
-                part.replace(moved.with_name(moved.name + ending))
-    fresh.replace(path)
-    return moved

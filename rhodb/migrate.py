@@ -98,7 +98,7 @@ def upgrade(location: Location) -> tuple[str | None, str]:
 
     Several processes may call this at once: one migrates, the others wait and find it done.
     """
-    with _only_one(location), _as_rhodb_errors(location):
+    with only_one(location), _as_rhodb_errors(location):
         before = current(location)
         check_known(before, location)
         if before == HEAD:
@@ -112,9 +112,15 @@ def upgrade(location: Location) -> tuple[str | None, str]:
         return before, HEAD
 
 
+def create_at(path: Path, revision: str) -> None:
+    """A new, empty warehouse of a certain schema."""
+    with migration_connection(Location(path=path, url=None)) as connection:
+        command.upgrade(_config(connection), revision)
+
+
 def downgrade(location: Location, revision: str) -> None:
     """Go back to an older schema (`base`: drop everything), for tests and for rescue; makes a backup first."""
-    with _only_one(location), _as_rhodb_errors(location):
+    with only_one(location), _as_rhodb_errors(location):
         if location.path is not None:
             backup(location.path, current(location) or "empty")
         with migration_connection(location) as connection:
@@ -157,7 +163,7 @@ def backup(path: Path, revision: str) -> Path | None:
 
 
 @contextmanager
-def _only_one(location: Location) -> Iterator[None]:
+def only_one(location: Location) -> Iterator[None]:
     """A lock file beside the database; a server is locked in the transaction itself."""
     if location.path is None:
         yield

@@ -4,6 +4,7 @@ rhodb takes a place that is free, or one that holds what rhodb made; everything 
 names what stands there. Looking changes nothing and never waits: only regular files are opened.
 """
 
+import glob
 import os
 import shutil
 import sqlite3
@@ -194,6 +195,12 @@ def for_warehouse(path: Path, *, create: bool) -> Place:
         raise DatabaseError(
             f"there is no warehouse at {found.path}: run an experiment, or `rhodb db upgrade`, to create it"
         )
+    _check_leftovers(found)
+    return found
+
+
+def _check_leftovers(found: Place) -> None:
+    """What stands beside a missing database may hold the last of it. Raises DatabaseError."""
     for side in SIDE_FILES:
         left = found.path.with_name(found.path.name + side)
         if left.exists() and left.stat().st_size:
@@ -201,7 +208,14 @@ def for_warehouse(path: Path, *, create: bool) -> Place:
                 f"{found.path} is missing, but {left} is there, which may hold the last changes of the database that "
                 "stood here: bring that back, or move this file away"
             )
-    return found
+    # rhodb 0.4.0 moved the old database away before the new one came, and could die in between.
+    name, suffix = glob.escape(found.path.stem), glob.escape(found.path.suffix)
+    moved = sorted(found.path.parent.glob(f"{name}.before-rebuild-*{suffix}"))
+    if moved and any(found.path.parent.glob(f"{name}.rebuilding-*{suffix}")):
+        raise DatabaseError(
+            f"{found.path} is missing because a rebuild was interrupted: move {moved[-1]} back to it, and its -wal if "
+            "there is one"
+        )
 
 
 def for_new(path: str | os.PathLike[str], what: str) -> Path:

@@ -151,23 +151,31 @@ def recover(wh: Warehouse, spool: Spool | None = None) -> RecoverReport:
     Raises DatabaseBusyError if the warehouse is locked or the disk full: nothing more can be done then.
     """
     spool = spool or Spool.beside(wh)
+    return _insert_all(wh, spool, spool.pending(), settle=True)
+
+
+def replay(wh: Warehouse, spool: Spool) -> RecoverReport:
+    """Insert everything that is or was spooled, the settled outcomes too. All files stay where they are."""
+    return _insert_all(wh, spool, [*spool.inserted(), *spool.pending()], settle=False)
+
+
+def _insert_all(wh: Warehouse, spool: Spool, paths: list[Path], *, settle: bool) -> RecoverReport:
     found: dict[str, list[Any]] = {"inserted": [], "already": [], "damaged": [], "failed": []}
-    pending = spool.pending()
-    for start in range(0, len(pending), TOGETHER):
+    for start in range(0, len(paths), TOGETHER):
         loaded = []
-        for path in pending[start : start + TOGETHER]:
+        for path in paths[start : start + TOGETHER]:
             try:
                 loaded.append((path, spool.load(path)))
             except FileNotFoundError:
                 continue  # another process recovers at the same time and was faster
             except SpoolError as error:
-                found["damaged"].append((spool.set_aside(path), str(error)))
-        _insert_together(wh, spool, loaded, found)
+                found["damaged"].append((spool.set_aside(path) if settle else path, str(error)))
+        _insert_together(wh, spool, loaded, found, settle=settle)
     return RecoverReport(**{name: tuple(values) for name, values in found.items()})
 
 
 def _insert_together(
-    wh: Warehouse, spool: Spool, loaded: list[tuple[Path, Outcome]], found: dict[str, list[Any]]
+    wh: Warehouse, spool: Spool, loaded: list[tuple[Path, Outcome]], found: dict[str, list[Any]], *, settle: bool
 ) -> None:
     """Insert several outcomes in one transaction; if one of them is refused, each by itself."""
     if not loaded:
@@ -178,12 +186,13 @@ def _insert_together(
     except InputError as error:
         if len(loaded) > 1:
             for one in loaded:
-                _insert_together(wh, spool, [one], found)
+                _insert_together(wh, spool, [one], found, settle=settle)
         else:
             found["failed"].append((loaded[0][0], str(error)))
         return
     for (path, outcome), is_new in zip(loaded, inserted, strict=True):
-        spool.settle(path)
+        if settle:
+            spool.settle(path)
         found["inserted" if is_new else "already"].append(outcome.uuid)
 
 

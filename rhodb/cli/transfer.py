@@ -119,27 +119,44 @@ def _print_merge(report: "MergeReport", *, json: bool) -> None:
         raise typer.Exit(1)
 
 
-@rebuild_app.command(**example("rhodb rebuild", "rhodb rebuild old-results/"))
+@rebuild_app.command(**example("rhodb rebuild", "rhodb rebuild old-results/", "rhodb rebuild --without 3f2a91c0"))
 def rebuild(
     paths: Annotated[
         list[Path] | None, typer.Argument(metavar="[PATH]...", help="Further result files or folders to ingest.")
     ] = None,
+    *,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Do without a run's old rows (its uuid, or 8 characters of it), which is then made from spool and "
+            "files alone; or without a table's unreadable rows. May be repeated.",
+        ),
+    ] = None,
     db: DbOption = None,
 ) -> None:
-    """Make the warehouse anew from spooled outcomes and ingested files; the old database is moved aside."""
-    from rhodb.maintenance import rebuild as run_rebuild
+    """Make the warehouse anew from what can be read of it, its spool and its files; nothing is lost silently.
 
-    done = run_rebuild(db, paths or ())
+    Every row of the old warehouse is carried over; spool and files fill in what is missing or cannot be read. If
+    anything would be missing all the same, the old warehouse stays, and what it is is said. A copy is kept.
+    """
+    from rhodb.rebuild import rebuild as run_rebuild
+
+    done = run_rebuild(db, paths or (), without=without or ())
     typer.echo(
-        f"{len(done.recovered.inserted)} runs from the spool, {done.ingested.total('added')} from "
-        f"{len(done.ingested.files)} files"
+        f"{done.kept} runs carried over, {len(done.recovered.inserted)} more from the spool, "
+        f"{done.ingested.total('added')} more from files"
     )
-    if done.moved is not None:
-        typer.echo(f"the old database is {done.moved}")
-    problems = [f"{path}: {reason}" for path, reason in (*done.recovered.damaged, *done.recovered.failed)]
-    problems += [f"{file.path}: {file.reason}" for file in done.ingested.problems]
-    problems += [f"{path}: is not there any more" for path in done.lost]
-    for problem in problems:
-        note(f"not rebuilt: {problem}")
-    if problems:
+    for path, reason in (*done.recovered.damaged, *done.recovered.failed):
+        note(f"not used: {path}: {reason}")
+    for file in done.ingested.problems:
+        note(f"not used: {file.path}: {file.reason}")
+    for gone in done.gone:
+        note(f"{gone} is not there any more: its runs are carried over")
+    for loss in done.missing:
+        note(f"missing: {loss}")
+    if not done.replaced:
+        note("nothing was changed: find a backup or a file that holds what is missing, or name it with --without")
         raise typer.Exit(1)
+    if done.copy is not None:
+        typer.echo(f"the old database is kept as {done.copy}")

@@ -1,7 +1,7 @@
 """Two warehouses into one: rows matched by their natural keys, runs by identity; all of it or nothing."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 """What makes a row the same row in another database; the other tables hang on one of these."""
 FINISHED = ("done", "failed")
+STATES = ("planned", "running", *FINISHED)
 BATCH = 2000
 LOCAL = ("adapter_path", "training_run")
 """Columns that differ between machines although the results are the same."""
@@ -70,17 +71,29 @@ class _Refused(Exception):  # noqa: N818  not an error: ends a transaction that 
     """Leave the transaction without committing."""
 
 
-def merge(wh: Warehouse, other: Warehouse, *, on_conflict: Policy = "report") -> MergeReport:
-    """Bring everything of `other` into `wh`, in one transaction.
+def merge(
+    wh: Warehouse,
+    other: Warehouse,
+    *,
+    on_conflict: Policy = "report",
+    unfinished: bool = False,
+    without_runs: Collection[str] = (),
+    without_sources: Collection[str] = (),
+) -> MergeReport:
+    """Bring everything of `other` into `wh`, in one transaction, but for some runs (uuids) and sources (paths).
 
-    Runs that are planned or running there are left out. A run that both hold as done, with different results, is
-    a conflict: with `report` nothing at all is written, `keep` keeps ours, `replace` takes theirs.
+    Runs that are planned or running there are left out, unless `unfinished`. A run that both hold as done, with
+    different results, is a conflict: with `report` nothing at all is written, `keep` keeps ours, `replace` takes
+    theirs.
     """
     report = MergeReport()
     try:
         with other.read() as theirs, wh.write() as ours:
             lock_bulk_writers(ours)
-            _Merge(ours, theirs, on_conflict, report).run()
+            merging = _Merge(ours, theirs, on_conflict, report)
+            merging.states = STATES if unfinished else FINISHED
+            merging.without_runs, merging.without_sources = frozenset(without_runs), frozenset(without_sources)
+            merging.run()
             if report.conflicts and on_conflict == "report":
                 raise _Refused
     except _Refused:
@@ -98,6 +111,9 @@ class _Merge:
 
     def __init__(self, ours: Connection, theirs: Connection, policy: Policy, report: MergeReport) -> None:
         self.ours, self.theirs, self.policy, self.report = ours, theirs, policy, report
+        self.states: tuple[str, ...] = FINISHED
+        self.without_runs: frozenset[str] = frozenset()
+        self.without_sources: frozenset[str] = frozenset()
         self.ids: dict[str, dict[int, int]] = {}
         self.new: dict[str, set[int]] = {}
 
@@ -115,6 +131,8 @@ class _Merge:
         ids: dict[int, int] = {}
         new: set[int] = set()
         for part in self._read(table):
+            if table.name == "sources":
+                part = [row for row in part if row["path"] not in self.without_sources]  # noqa: PLW2901
             present = self._present(table, part)
             missing = [row for row in part if self._key(table, row) not in present]
             self._insert(table, missing)
@@ -129,8 +147,8 @@ class _Merge:
         take: set[int] = set()
         baselines: list[tuple[int, int]] = []
         for part in self._read(table, mapped=("model_id",)):
-            self.report.skipped += sum(row["state"] not in FINISHED for row in part)
-            rows = [row for row in part if row["state"] in FINISHED]
+            self.report.skipped += sum(row["state"] not in self.states for row in part)
+            rows = [row for row in part if row["state"] in self.states and row["uuid"] not in self.without_runs]
             present = self._present(table, rows)
             missing = [row for row in rows if self._key(table, row) not in present]
             baselines += [(row[" id"], row["baseline_run_id"]) for row in rows if row["baseline_run_id"] is not None]
@@ -144,9 +162,10 @@ class _Merge:
             ids |= {row[" id"]: present[self._key(table, row)] for row in rows}
             take |= {row[" id"] for row in missing}
         for run, baseline in baselines:
-            if run in take and baseline in ids:
+            if baseline in ids:
+                given = "" if run in take else " AND baseline_run_id IS NULL"
                 self.ours.execute(
-                    text("UPDATE runs SET baseline_run_id = :baseline WHERE id = :run"),
+                    text(f"UPDATE runs SET baseline_run_id = :baseline WHERE id = :run{given}"),
                     {"baseline": ids[baseline], "run": ids[run]},
                 )
         self.ids["runs"], self.new["runs"] = ids, take
@@ -204,6 +223,7 @@ class _Merge:
                 query = select(table).where(table.c.run_id.in_({row["run_id"] for row in rows}))
                 held = {tuple(row) for row in self.ours.execute(query)}
                 rows = [row for row in rows if tuple(row[column.name] for column in table.columns) not in held]
+                rows = [row for row in rows if row["source_id"] is not None]  # its source is left out
             self._insert(table, rows)
 
     def _read(self, table: Table, mapped: Sequence[str] | None = None) -> Iterator[list[Row]]:

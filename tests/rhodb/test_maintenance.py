@@ -14,7 +14,7 @@ from rhodb.adhoc import ask
 from rhodb.check import check
 from rhodb.errors import DatabaseBusyError, DatabaseError, InputError
 from rhodb.ingest import ingest
-from rhodb.maintenance import backup, rebuild, vacuum
+from rhodb.maintenance import backup, vacuum
 from rhodb.spool import Spool
 from rhodb.store import insert_outcome
 from rhodb.warehouse import Warehouse
@@ -100,26 +100,10 @@ def test_vacuum_gives_space_back(path):
         assert done.after < done.before - 2_500_000 and check(wh, recompute=False) == []
 
 
-def test_a_lost_warehouse_is_rebuilt_from_spool_and_sources(path, tmp_path):
-    before = content(path)
-    done = rebuild(path)
-    assert len(done.recovered.inserted) == 3 and done.lost == () and done.moved is not None
-    assert content(path) == before and content(done.moved) == before
-    path.write_bytes(b"this is no database any more")
-    with pytest.raises(DatabaseError, match="not a database"):
-        rebuild(path, [tmp_path / "results"])
-    path.unlink()
-    done = rebuild(path, [tmp_path / "results"])
-    assert content(path) == before and done.moved is None
-
-
 def test_commands(path, tmp_path, rhodb):
     assert rhodb("--db", path, "db", "backup", "copy.db").returncode == 0 and (tmp_path / "copy.db").exists()
     assert rhodb("--db", path, "db", "backup", "copy.db").returncode == 2
     assert "MB ->" in rhodb("--db", path, "db", "vacuum").stdout
-    (tmp_path / "results" / "cf90_multiseed_m.json").unlink()
-    done = rhodb("--db", path, "rebuild")
-    assert done.returncode == 1 and "is not there any more" in done.stderr and "3 runs from the spool" in done.stdout
     for command in ("backup", "vacuum"):
         assert rhodb("--db", "nowhere.db", "db", command).returncode == 2
 
