@@ -233,7 +233,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _read_tensors(path: Path) -> dict[str, mx.array]:
     if not path.is_file():
-        raise InputError(f"{path.parent} is no adapter folder: it has no {path.name}")
+        others = ", ".join(sorted(p.name for p in path.parent.glob("adapter*.*") if p.name != CONFIG))
+        beside = f" (but {others}: save it as safetensors)" if others else ""
+        raise InputError(f"{path.parent} is no adapter folder: it has no {path.name}{beside}")
     try:
         tensors: Any = mx.load(str(path))
         mx.eval(tensors)

@@ -91,7 +91,9 @@ def test_one_for_a_part_that_the_model_lacks_is_named(tmp_path):
 def test_weights_in_the_older_format_are_asked_for_in_the_newer(tmp_path):
     folder = write(tmp_path / "peft", "lora")
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
-    with pytest.raises(InputError, match=r"has no adapter_model\.safetensors"):
+    with pytest.raises(
+        InputError, match=r"has no adapter_model\.safetensors \(but adapter_model\.bin: save it as safetensors\)"
+    ):
         read_adapter(make_base(), folder)
 
 

@@ -117,6 +117,18 @@ def test_a_written_merge_of_packed_models_is_what_was_scored(board, tmp_path):
     agree(scores["slerp"], *mlx_lm.load(str(tmp_path / "artefacts")))
 
 
+@pytest.mark.parametrize("requantize", ["false", "true"])
+def test_a_written_merge_of_adapters_keeps_what_is_still_packed(requantize, board, tmp_path):
+    base = saved_base(tmp_path / "base", **FOUR)
+    pair = [save_adapter(tmp_path / n, "lora", base=make_base(**FOUR), seed=s) for s, n in ((1, "one"), (2, "two"))]
+    _, scores, _ = board(base, *pair, merge="task-arithmetic", write_models="true", requantize=requantize)
+    model, tokenizer = mlx_lm.load(str(tmp_path / "artefacts"))
+    agree(scores["task-arithmetic"], model, tokenizer)
+    packed = {name for name, tensor in model_tensors(model).items() if isinstance(tensor, Packed)}
+    assert "model.layers.0.self_attn.k_proj.weight" in packed
+    assert ("model.layers.0.self_attn.q_proj.weight" in packed) == (requantize == "true")
+
+
 def test_a_model_is_scored_by_its_own_configuration_and_not_merged_with_another(board, tmp_path):
     base = save_tiny_model(tmp_path / "base", make_tiny_model())
     other = save_tiny_model(tmp_path / "other", make_tiny_model(seed=1, rope_theta=50.0))
