@@ -39,7 +39,7 @@ class Worker:
                 [sys.executable, "-P", "-c", "from runners.worker import main; main()", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.PIPE,  # nothing is written: it ends when this process does
-                stdout=sys.stderr.fileno(),  # what libraries print must not get among the command's own output
+                stdout=2,  # stderr: what libraries print must not get among the command's own output
             )
         self.connection = Connection(ours.detach())
         self.ready = False
