@@ -33,10 +33,14 @@ def _start(*arguments: object) -> subprocess.Popen[str]:
 
 
 def _busy(process: subprocess.Popen[str], seconds: float = 1.0) -> None:
-    """Wait until the process has computed for so long: it is within its command by then."""
+    """Wait until the process and those it started have computed for so long: it is within its command by then."""
     import psutil
 
-    while process.poll() is None and psutil.Process(process.pid).cpu_times().user < seconds:
+    def computed() -> float:
+        own = psutil.Process(process.pid)
+        return sum(one.cpu_times().user for one in (own, *own.children()))
+
+    while process.poll() is None and computed() < seconds:
         time.sleep(0.05)
 
 
