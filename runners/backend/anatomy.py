@@ -89,7 +89,7 @@ def dissect(model: Module) -> Anatomy | None:
     expected = whole_logits(model, tokens)[0]
     for anatomy in _candidates(model, _DEPTH):
         try:
-            states = anatomy.body(tokens)[0]
+            states = anatomy.body(tokens, cache=None)[0]
             found = anatomy.logits(states)
             mx.eval(states, found)
         except FAILURES:

@@ -54,12 +54,17 @@ def swiglu(gate: mx.array, x: mx.array) -> mx.array:
     return result
 
 
-def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: float, mask: mx.array | None) -> mx.array:
-    """`fastmath.attention`; the mask gets no gradient."""
+def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: float, mask: fastmath.Mask) -> mx.array:
+    """`fastmath.attention`. Where a model puts a part of its scores into the mask, which then has a gradient of its own
+    (latent attention does), MLX's own attention serves."""
+    if isinstance(mask, mx.array) and mask.dtype != mx.bool_:
+        plain: mx.array = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
+        return plain
+    summand = fastmath.additive(mask, queries.shape[2], keys.shape[2])
 
     @mx.custom_function
     def attend(q: mx.array, k: mx.array, v: mx.array) -> tuple[mx.array, mx.array]:
-        mixed, weights, sums = fastmath.attend(*_values(q, k, v), scale=scale, mask=mask)
+        mixed, weights, sums = fastmath.attend(*_values(q, k, v), scale=scale, mask=summand)
         return mixed, weights / sums
 
     @attend.vjp

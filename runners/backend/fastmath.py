@@ -71,18 +71,24 @@ def silu(x: mx.array) -> mx.array:
     return swiglu(x, mx.ones_like(x))
 
 
-def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: float, mask: mx.array | None) -> mx.array:
-    """Softmax attention. queries (B, H, L, D), keys and values (B, G, S, D), additive mask (B or 1, 1, L, S).
+Mask = mx.array | str | None
+"""As mlx_lm has it: booleans, summands (in which some models put a part of their scores), "causal", or none."""
+
+
+def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: float, mask: Mask) -> mx.array:
+    """Softmax attention. queries (B, H, L, D), keys and values (B, G, S, D), mask in any of mlx_lm's forms.
 
     G divides H; a group's heads are stacked into one taller matrix, so that BLAS gets fewer, larger products.
     """
-    return attend(queries, keys, values, scale=scale, mask=mask)[0]
+    summand = additive(mask, queries.shape[2], keys.shape[2])
+    return attend(queries, keys, values, scale=scale, mask=summand)[0]
 
 
 def attend(
     queries: mx.array, keys: mx.array, values: mx.array, *, scale: float, mask: mx.array | None
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """`attention`, its weights before they are divided by their sums (B, H, L, S), and these sums (B, H, L, 1)."""
+    """`attention` with an additive mask (B or 1, H or 1, L, S), its weights before they are divided by their sums
+    (B, H, L, S), and these sums (B, H, L, 1)."""
     batch, heads, length, dims = queries.shape
     groups, span = keys.shape[1], keys.shape[2]
     stacked = (queries * scale).reshape(batch, groups, -1, dims)
@@ -95,7 +101,7 @@ def attend(
     return mixed.reshape(batch, heads, length, -1) / sums, weights, sums
 
 
-def _additive(mask: mx.array | str | None, length: int, span: int) -> mx.array | None:
+def additive(mask: Mask, length: int, span: int) -> mx.array | None:
     """A mask in any of mlx_lm's forms as one that is added to the scores."""
     if isinstance(mask, str):  # "causal": the last `length` of `span` positions ask
         mask = mx.arange(span - length, span)[:, None] >= mx.arange(span)[None]
@@ -128,7 +134,7 @@ def replacements(fast_swiglu: Swiglu, fast_attention: Attention) -> dict[str, tu
         if plain or queries.shape[2] == 1:
             original: Any = base.scaled_dot_product_attention
             return cast(mx.array, original(queries, keys, values, cache, scale, mask, sinks))
-        return fast_attention(queries, keys, values, scale=scale, mask=_additive(mask, queries.shape[2], keys.shape[2]))
+        return fast_attention(queries, keys, values, scale=scale, mask=mask)
 
     return {
         "swiglu": (activations.swiglu, gated),

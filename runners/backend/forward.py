@@ -66,8 +66,12 @@ class Forward:
 
     def through(self, body: Module, batch: Batch) -> mx.array:
         """What a module like the model's own makes of a batch."""
-        tokens, at = mx.array(batch.tokens), TreeRows(batch)
-        states: mx.array = body(tokens, cache=[at] * self.caches) if self.trees else body(tokens)
+        tokens = mx.array(batch.tokens)
+        if self.anatomy is None:
+            logits: mx.array = body(tokens)
+            return logits
+        # Some bodies have no default for their caches.
+        states: mx.array = body(tokens, cache=[TreeRows(batch)] * self.caches if self.trees else None)
         return states
 
 

@@ -12,6 +12,7 @@ from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.tuner.utils import linear_to_lora_layers, remove_lora_layers
 
 from rhodb.errors import InputError
+from runners.backend.anatomy import model_type
 from runners.backend.models import LoadedModel
 from runners.seeds import LORA_INIT, SeedStreams
 
@@ -28,7 +29,11 @@ def install_lora(
     if lora_layers(model):
         raise InputError("the model has LoRA layers already; call remove_lora first")
     keys = layer_keys(model, targets)
-    model.freeze()
+    try:
+        model.freeze()
+    except AttributeError as error:  # RecurrentGemma's class in mlx_lm 0.32 does not initialise its base class
+        kind = model_type(model)
+        raise InputError(f"model type {kind!r} cannot be trained: mlx_lm cannot freeze its weights") from error
     top = len(model.layers) - loaded.frozen_layers
     linear_to_lora_layers(model, top, {"rank": rank, "scale": alpha / rank, "dropout": 0.0, "keys": keys})
     rng = streams.generator(LORA_INIT)

@@ -13,9 +13,11 @@ import mlx.core as mx
 import numpy as np
 from mlx.nn.losses import cross_entropy
 from mlx.nn.utils import value_and_grad
-from mlx.utils import tree_map
+from mlx.utils import tree_flatten, tree_map
 from numpy.typing import NDArray
 
+from rhodb.errors import InputError
+from runners.backend.anatomy import FAILURES, model_type
 from runners.backend.batching import Group
 from runners.backend.cross_entropy import token_cross_entropy_
 from runners.backend.forward import Forward
@@ -83,6 +85,23 @@ def plain_step(forward: Forward, batch: StepBatch, *, rho_weight: float, margin:
         pairs=batch.pairs if batch.contrast else None,
         gradient=gradient,
     )
+
+
+def gradients_agree(fast: Forward, whole: Forward, batch: StepBatch) -> float:
+    """Largest difference of `fast_step`'s gradient of a batch's L_SFT from MLX's autodiff through mlx_lm's own call,
+    as a share of the largest element. InputError where MLX has no gradient of the model."""
+    try:
+        expected = plain_step(whole, batch, rho_weight=0.0, margin=0.0).gradient
+    except FAILURES as error:
+        raise InputError(
+            f"model type {model_type(whole.model)!r} cannot be trained: MLX has no gradient of it "
+            f"({(str(error).strip().splitlines() or [type(error).__name__])[0]})"
+        ) from error
+    found = fast_step(fast, batch, rho_weight=0.0, margin=0.0).gradient
+    right, own = dict(tree_flatten(expected)), dict(tree_flatten(found))
+    largest = max(float(mx.abs(value).max()) for value in right.values())
+    worst = max(float(mx.abs(own[name] - value).max()) for name, value in right.items())
+    return worst / largest if largest else worst
 
 
 def _text_ce(forward: Forward, group: Group) -> mx.array:

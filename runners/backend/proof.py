@@ -6,7 +6,7 @@ windows and position scalings reach, one that shares its beginning, and the shor
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import mlx.core as mx
@@ -24,6 +24,8 @@ from runners.backend.rows import Ids, Side, make_batches, single_row, tree_row
 
 TOLERANCES: Final = {mx.float32: 1e-3, mx.float16: 5e-2, mx.bfloat16: 0.4}
 """Largest difference of a token's cross-entropy, nats, that rounding explains, by the type of the logits."""
+GRADIENT_TOLERANCE: Final = 1e-2
+"""Largest difference that rounding explains, as a share of a gradient's largest element (seen: below 1e-4)."""
 Texts = tuple[Ids, Ids, Ids]
 Losses = NDArray[np.float64]
 _BRANCH = 16
@@ -46,6 +48,8 @@ class Proof:
     against: tuple[str, ...]
     """Why each faster form does not serve."""
     model: Module
+    gradient: float | None = None
+    """Largest difference of the fast step's gradient from MLX's autodiff, as a share of the largest element."""
 
     def sentence(self) -> str:
         """For people: how the model is computed, and why not faster."""
@@ -64,7 +68,12 @@ def forward_notes(loaded: LoadedModel) -> dict[str, object]:
     proofs = {name: proof for name, proof in loaded.proofs.items() if proof.model is loaded.model}
     notes: dict[str, object] = {
         "forward": {
-            name: {"form": proof.form, "largest_difference": proof.difference, "tokens": proof.length}
+            name: {
+                "form": proof.form,
+                "largest_difference": proof.difference,
+                "tokens": proof.length,
+                **({} if proof.gradient is None else {"gradient": proof.gradient}),
+            }
             for name, proof in sorted(proofs.items())
         }
     }
@@ -94,6 +103,15 @@ def proof_of(loaded: LoadedModel, sides: Sequence[Side], max_tokens: int, operat
         return known
     proof = compare(loaded.model, trial_texts(sides), max_tokens, operations)
     loaded.proofs[key] = proof
+    return proof
+
+
+def with_gradient(loaded: LoadedModel, operations: Operations, difference: float) -> Proof:
+    """Remember what the comparison of gradients found."""
+    proof: Proof = loaded.proofs[operations.__name__]
+    against = [] if difference <= GRADIENT_TOLERANCE else [f"its gradient differs by {difference:.2g} of its size"]
+    proof = replace(proof, gradient=difference, against=(*proof.against, *against))
+    loaded.proofs[operations.__name__] = proof
     return proof
 
 

@@ -9,16 +9,20 @@ from rhodb.errors import InputError
 from runners.backend.batching import Contrast, Pair, contrast_groups, sft_groups
 from runners.backend.device import is_cpu
 from runners.backend.fastgrad import fast_gradients
-from runners.backend.forward import Forward, nothing_replaced
-from runners.backend.loss import WAVE, StepBatch, StepLoss, fast_step, plain_step
+from runners.backend.forward import Forward, nothing_replaced, opened
+from runners.backend.loss import WAVE, StepBatch, StepLoss, fast_step, gradients_agree, plain_step
 from runners.backend.models import LoadedModel
-from runners.backend.proof import proof_of, proven
+from runners.backend.proof import GRADIENT_TOLERANCE, proof_of, proven, with_gradient
 from runners.backend.rows import Side, truncate
 from runners.backend.scoring import PairText, pair_sides
 from runners.backend.tokenizer import encode_with_offsets
 
 GPU_MULTIPLE = 16
 """Row lengths on a GPU are multiples of this, so that few shapes are compiled."""
+
+
+_TRIAL = 12
+"""Tokens whose gradient is compared."""
 
 
 class Stepper:
@@ -50,16 +54,35 @@ class Stepper:
     @contextmanager
     def ready(self, texts: Sequence[str]) -> Iterator[None]:
         """The model prepared for steps, by the way that is right on some of these texts."""
-        model = self.loaded.model
-        model.eval()
+        self.loaded.model.eval()
         by_length = sorted(texts, key=len)
         sides = self._sides([by_length[-1], by_length[0]])
-        operations = fast_gradients if self.fast else nothing_replaced
-        proof = proof_of(self.loaded, sides, self.max_tokens, operations)
-        self._linear = self.fast and proof.form != "whole" and proof.dtype == mx.float32
+        self._linear = self.fast and self._gradient_is_right(sides)
+        operations = fast_gradients if self._linear else nothing_replaced
         with proven(self.loaded, sides, self.max_tokens, operations=operations) as self._forward:
             yield
         self._forward = None
+
+    def _gradient_is_right(self, sides: Sequence[Side]) -> bool:
+        """Whether `fast_step` serves: tried out once a model on a few tokens."""
+        proof = proof_of(self.loaded, sides, self.max_tokens, fast_gradients)
+        if proof.form == "whole" or proof.dtype != mx.float32:
+            return False
+        if proof.gradient is None:
+            model = self.loaded.model
+            batch = StepBatch(sft=sft_groups([truncate(sides[-1], _TRIAL)]), contrast=())
+            with (
+                opened(model, None, "whole", max_positions=_TRIAL, operations=nothing_replaced) as whole,
+                proven(self.loaded, sides, self.max_tokens, operations=fast_gradients) as fast,
+            ):
+                difference = gradients_agree(fast, whole, batch)
+            proof = with_gradient(self.loaded, fast_gradients, difference)
+        return proof.gradient is not None and proof.gradient <= GRADIENT_TOLERANCE
+
+    @property
+    def is_fast(self) -> bool:
+        """Inside `ready()`: steps take the CPU's way."""
+        return self._linear
 
     def step(self, texts: Sequence[str], pairs: Sequence[PairText]) -> tuple[StepLoss, int]:
         """The loss of a micro-batch and the number of tokens of its texts."""
