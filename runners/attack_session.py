@@ -85,7 +85,7 @@ def rank_for(
     ids = [s.ids for s in pair_sides(session.loaded, session.train_pairs(behavior), config.max_length)]
     activity = np.zeros((len(ids), config.sae_features), np.float32)
     for index, states in residuals(session.loaded, ids, [layer]):
-        activity[index] = np.array(sae.features(mx.array(states[0][1:])).mean(axis=0))
+        activity[index] = np.array(sae.features(mx.array(states[0][1:]))).mean(axis=0, dtype=np.float64)
     return rank_features(
         activity[::2],
         activity[1::2],

@@ -183,7 +183,7 @@ def pooled(loaded: LoadedModel, texts: Sequence[Ids], layers: Sequence[int], poo
     """Layer -> (N, D) one activation a text."""
     rows: dict[int, list[Floats]] = {}
     for index, states in residuals(loaded, texts, layers):
-        rows[index] = [s[-1] if pool == "last" else s.mean(axis=0) for s in states]
+        rows[index] = [s[-1] if pool == "last" else s.mean(axis=0, dtype=np.float64).astype(np.float32) for s in states]
     return {layer: np.stack([rows[i][k] for i in range(len(texts))]) for k, layer in enumerate(layers)}
 
 

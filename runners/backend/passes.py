@@ -138,16 +138,18 @@ def _numpy_ce(
     return parts
 
 
-def _log_sum_exp(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """log sum exp over the last axis of (N, V), a few rows at a time."""
-    result = np.empty(len(logits), np.float32)
+def _log_sum_exp(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """log sum exp over the last axis of (N, V), a few rows at a time; NumPy adds up in pairs, 1e-7 from float64."""
+    result = np.empty(len(logits), np.float64)
     scratch = np.empty((_NUMPY_ROWS, logits.shape[1]), np.float32)
     for start in range(0, len(logits), _NUMPY_ROWS):
         rows = logits[start : start + _NUMPY_ROWS]
         highest = rows.max(axis=1, keepdims=True)
         shifted = np.subtract(rows, highest, out=scratch[: len(rows)])
         np.exp(shifted, out=shifted)
-        result[start : start + len(rows)] = np.log(shifted.sum(axis=1)) + highest[:, 0]
+        result[start : start + len(rows)] = (
+            np.log(shifted.sum(axis=1, dtype=np.float32).astype(np.float64)) + highest[:, 0]
+        )
     return result
 
 

@@ -65,7 +65,9 @@ class Proof:
 def forward_notes(loaded: LoadedModel) -> dict[str, object]:
     """What a run keeps of how its model was computed: the form and the largest difference a kind of operations, and
     sentences where it was not the fastest."""
-    proofs = {name: proof for name, proof in loaded.proofs.items() if proof.model is loaded.model}
+    proofs = {
+        name: proof for name, proof in loaded.proofs.items() if isinstance(proof, Proof) and proof.model is loaded.model
+    }
     notes: dict[str, object] = {
         "forward": {
             name: {
@@ -78,6 +80,8 @@ def forward_notes(loaded: LoadedModel) -> dict[str, object]:
         }
     }
     slower = sorted({proof.sentence() for proof in proofs.values() if proof.against})
+    if "generation" in loaded.proofs:
+        notes["generation"] = loaded.proofs["generation"][1]
     return notes | ({"forward_slower": slower} if slower else {})
 
 
@@ -172,8 +176,9 @@ def _expected(model: Module, texts: Texts) -> tuple[Losses, mx.Dtype]:
 
 
 def _found(forward: Forward, texts: Texts) -> Losses:
-    """The same by one way: a batch of the first two texts, a tree if that is what the way takes, and the third."""
+    """The same by one way: a batch of the first two texts, a tree if that is what the way takes, and the third twice:
+    three rows, so that a model that takes the mask's rows for heads (Gemma 2) fails whatever number of heads it has."""
     first, second, third = (Side(ids=ids, answer_from=None) for ids in texts)
     pair = [tree_row(0, first, 1, second)] if forward.trees else [single_row(0, first), single_row(1, second)]
-    batches = make_batches([*pair, single_row(2, third)], budget=2**31)
-    return np.concatenate(text_losses(forward, batches, 3)).astype(np.float64)
+    batches = make_batches([*pair, single_row(2, third), single_row(3, third)], budget=2**31)
+    return np.concatenate(text_losses(forward, batches, 4)[:3]).astype(np.float64)

@@ -92,7 +92,7 @@ def train_sae(x: Floats, spec: SaeSpec, rng: np.random.Generator) -> GatedSae:
     """Train on (N, D) activations. Raises InputError without enough of them, RhodbError if the loss is not finite."""
     if len(x) < 2 or not float(x.std()) > 0:
         raise InputError(f"an autoencoder needs at least 2 different activations, got {len(x)}")
-    center = x.mean(axis=0)
+    center = x.mean(axis=0, dtype=np.float64).astype(np.float32)
     scale = float(np.sqrt(np.square(x - center).mean()))
     data = ((x - center) / scale).astype(np.float32)
     weights = _initial(x.shape[1], spec.features, rng)

@@ -36,7 +36,7 @@ def direction(differences: Floats, method: Method) -> Floats:
 
     The component is that of the raw differences (Zou et al. 2023), turned towards their mean and as long as it.
     """
-    mean: Floats = differences.mean(axis=0)
+    mean: Floats = differences.mean(axis=0, dtype=np.float64).astype(np.float32)
     if method != "pca":
         return mean
     component = np.linalg.svd(differences, full_matrices=False)[2][0]

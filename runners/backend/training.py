@@ -319,7 +319,7 @@ class _Run:
 def _norm(tree: Any) -> float:
     """Global L2 norm of a tree of arrays."""
     leaves: list[tuple[str, mx.array]] = tree_flatten(tree)  # type: ignore[assignment]
-    return math.sqrt(sum(float(np.array(mx.square(leaf).sum())) for _, leaf in leaves))
+    return math.sqrt(sum(float(np.square(np.array(leaf.astype(mx.float32))).sum()) for _, leaf in leaves))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -1,18 +1,28 @@
 """Every family of mlx_lm: scores, losses, gradients against its own forward pass, MLX's autodiff and float64 NumPy."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import mlx.core as mx
 import model_zoo
 import numpy as np
 import pytest
+from mlx.nn.layers.base import Module
+from mlx.nn.layers.quantized import quantize
 from mlx.nn.losses import cross_entropy
 from mlx.nn.utils import value_and_grad
 from mlx.utils import tree_flatten
 from model_zoo import build, train_layers
 
+from rhodb.errors import InputError
+from runners.backend.anatomy import layer_list
+from runners.backend.generation import answer_prompts
 from runners.backend.models import LoadedModel
 from runners.backend.rows import Side
 from runners.backend.scoring import PairText, pair_sides, score_pairs
+from runners.backend.steering import PrefixScorer, added
 from runners.backend.stepper import Stepper
+from runners.backend.tokenizer import chat_prompt, encode
 
 PROMPT = "the river that runs in the land: "
 PAIRS = [
@@ -23,6 +33,9 @@ PAIRS = [
 TEXTS = ["the river runs", "one and one is two, and that is all that there is to say"]
 TOLERANCES = {mx.float32: 2e-5, mx.float16: 2e-2, mx.bfloat16: 1e-1}
 """Of a text's mean cross-entropy, nats a token."""
+MATRIX = pytest.mark.matrix
+UNSTEERED = {"afm7", "deepseek_v41", "hunyuan", "rwkv7"}
+"""Families whose layers cannot be changed one by one."""
 DOCUMENTED = model_zoo.documented()
 
 
@@ -92,3 +105,110 @@ def test_losses_and_gradients_are_those_of_mlx_s_autodiff(module):
         assert model_zoo.observed(module).training == DOCUMENTED[module].training
         return
     assert_steps_are_right(build(module))
+
+
+COVERING = ("llama", "qwen3", "cohere2", "gemma2", "gpt_oss", "deepseek_v3", "mamba2", "gpt_neox", "granite", "phi")
+"""Families that between them have every form, caps, scales, experts, windows, latent attention, states."""
+PACKINGS = {
+    "8 bits": {"group_size": 32, "bits": 8},
+    "4 bits": {"group_size": 32, "bits": 4},
+    "mxfp4": {"group_size": 32, "bits": 4, "mode": "mxfp4"},
+}
+
+
+def quantized(loaded: LoadedModel, packing: str) -> LoadedModel:
+    def divides(_: str, layer: object) -> bool:
+        return hasattr(layer, "to_quantized") and layer.weight.shape[-1] % 32 == 0
+
+    quantize(loaded.model, **PACKINGS[packing], class_predicate=divides)
+    return loaded
+
+
+@pytest.mark.parametrize("module", [m if m in COVERING else pytest.param(m, marks=MATRIX) for m in model_zoo.built()])
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16], ids=["float16", "bfloat16"])
+def test_scores_in_half_precision(module, dtype):
+    """The scorer's own arithmetic is float32: what remains is the rounding of the model's."""
+    loaded = build(module)
+    loaded.model.set_dtype(dtype)
+    try:
+        loaded.model(mx.array([[1, 2, 3]])).sum().item()
+    except RuntimeError as error:  # MLX's CPU multiplies matrices of experts in float32 only, and so do loaded models
+        assert "only supports float32" in str(error)
+        return
+    assert_scores_are_right(loaded, TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("module", [m if m in COVERING else pytest.param(m, marks=MATRIX) for m in model_zoo.built()])
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_scores_of_quantised_weights(module, packing):
+    assert_scores_are_right(quantized(build(module), packing), TOLERANCES[mx.float32])
+
+
+@pytest.mark.parametrize("module", ["llama", "qwen3", "cohere2", "granite", "gemma3_text"])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("packing", [None, "4 bits"])
+def test_heads_tied_or_not_quantised_or_not(module, tied, packing):
+    loaded = build(module, tie_word_embeddings=tied)
+    assert_scores_are_right(loaded if packing is None else quantized(loaded, packing), TOLERANCES[mx.float32])
+
+
+@contextmanager
+def shifted(layer: Module, shift: mx.array) -> Iterator[None]:
+    """The layer's class changed so that this layer alone adds a vector to what it hands on."""
+    kind = type(layer)
+    original = kind.__call__
+
+    def call(self, *args, **kwargs):
+        result = original(self, *args, **kwargs)
+        return result + shift if self is layer else result
+
+    kind.__call__ = call
+    try:
+        yield
+    finally:
+        kind.__call__ = original
+
+
+@pytest.mark.parametrize("module", model_zoo.built())
+def test_steering_with_kept_prefixes(module):
+    loaded = build(module)
+    size = 256 if module == "lille-130m" else 32
+    vector = np.random.default_rng(0).standard_normal(size).astype(np.float32)
+    try:
+        scorer = PrefixScorer(loaded, PAIRS, max_tokens=64)
+        found = {layer: scorer.score(layer, added(vector, 0.5)) for layer in (0, 1)}
+    except InputError as error:
+        assert "cannot be read or changed one by one" in str(error)
+        assert module in UNSTEERED
+        return
+    assert module not in UNSTEERED
+    for layer, scores in found.items():
+        sides = [side for pair in scores for side in (pair.positive, pair.negative)]
+        with shifted(layer_list(loaded.model).layers[layer], mx.array(0.5 * vector)):
+            for side, score in zip(pair_sides(loaded, PAIRS, 64), sides, strict=True):
+                assert score.ce == pytest.approx(oracle(loaded, side).mean(), abs=TOLERANCES[mx.float32])
+
+
+MESSAGES = ["the river", "one and one is two, and that", "xyz" * 10, "a"]
+TOKENS = 6
+
+
+def most_probable(loaded: LoadedModel, message: str) -> tuple[list[int], float]:
+    """The most probable tokens after a message, each by mlx_lm's whole call, and the closest race among them."""
+    ids, closest = list(encode(loaded.tokenizer, chat_prompt(loaded.tokenizer, message))), np.inf
+    for _ in range(TOKENS):
+        logits = np.array(loaded.model(mx.array([ids]))[0, -1].astype(mx.float32))
+        second, first = np.sort(logits)[-2:]
+        ids, closest = [*ids, int(logits.argmax())], min(closest, float(first - second))
+    return ids[-TOKENS:], closest
+
+
+@pytest.mark.parametrize("module", model_zoo.built())
+def test_answers_are_the_most_probable_tokens_by_mlx_lm_s_whole_call(module):
+    loaded = build(module)
+    stops = set(loaded.tokenizer.eos_token_ids)
+    for answer, message in zip(answer_prompts(loaded, MESSAGES, max_tokens=TOKENS), MESSAGES, strict=True):
+        tokens, closest = most_probable(loaded, message)
+        if closest > 1e-3:
+            end = next((index for index, token in enumerate(tokens) if token in stops), TOKENS)
+            assert answer.text == str(loaded.tokenizer.decode(tokens[:end])).strip()
