@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import mlx.core as mx
@@ -31,51 +32,42 @@ Pool = Literal["last", "all"]
 """The last token of a text, or the mean over all its tokens."""
 
 
-class Tapped(Module):
-    """A decoder layer whose output goes through a function; everything else about it is the layer's own.
+def _stand_in(layer: Module, call: Callable[..., mx.array]) -> Module:
+    """A copy of a decoder layer, of the same parts, whose call is `call(the layer's own, *arguments)`.
 
-    InputError where the layer's output is not the residual stream.
+    It is still an instance of the layer's class, because some bodies ask for that and choose a mask by it.
     """
+    kind = type(layer)
+    own = kind.__call__
 
-    def __init__(self, layer: Module, after: Change) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.layer = layer
-        self._after = after
+    def __call__(self: Module, *args: Any, **kwargs: Any) -> mx.array:  # noqa: N807
+        return call(partial(own, self), *args, **kwargs)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> mx.array:
-        hidden = self.layer(*args, **kwargs)
+    twin = copy.copy(layer)
+    changed_kind = type(kind.__name__, (kind,), {"__call__": __call__, "__module__": kind.__module__})
+    object.__setattr__(twin, "__class__", changed_kind)
+    return twin
+
+
+def tapped(layer: Module, after: Change) -> Module:
+    """A decoder layer whose output goes through a function. Its call raises InputError where the output is not the
+    residual stream."""
+
+    def call(own: Callable[..., Any], *args: Any, **kwargs: Any) -> mx.array:
+        hidden = own(*args, **kwargs)
         if not isinstance(hidden, mx.array) or hidden.ndim != 3:
             raise InputError(
-                f"the layers of {type(self.layer).__module__} cannot be read or changed one by one: they hand on more "
+                f"the layers of {type(layer).__module__} cannot be read or changed one by one: they hand on more "
                 "than a residual stream"
             )
-        return self._after(hidden)
+        return after(hidden)
 
-    def __getattr__(self, name: str) -> Any:
-        return _of_layer(super().__getattr__, name)
-
-
-def _of_layer(own: Callable[[str], Any], name: str) -> Any:
-    """An attribute of a stand-in, or of the layer that it stands for."""
-    try:
-        return own(name)
-    except AttributeError:
-        return getattr(own("layer"), name)
+    return _stand_in(layer, call)
 
 
-class _Given(Module):
-    """In the place of a decoder layer: hands on the stream it was made with, or else the one it is given."""
-
-    def __init__(self, layer: Module, stream: mx.array | None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.layer = layer
-        self._stream = stream
-
-    def __call__(self, hidden: mx.array, *_: Any, **__: Any) -> mx.array:
-        return hidden if self._stream is None else self._stream
-
-    def __getattr__(self, name: str) -> Any:
-        return _of_layer(super().__getattr__, name)
+def _given(layer: Module, stream: mx.array | None) -> Module:
+    """In the place of a decoder layer: hands on this stream, or else the one it is given."""
+    return _stand_in(layer, lambda _, hidden, *args, **kwargs: hidden if stream is None else stream)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +100,10 @@ class LayerStack:
         """
         layers = list(self.layers.layers)
         layers[:done] = [
-            _Given(layer, stream if index == done - 1 else None) for index, layer in enumerate(layers[:done])
+            _given(layer, stream if index == done - 1 else None) for index, layer in enumerate(layers[:done])
         ]
         for index, change in (after or {}).items():
-            layers[index] = Tapped(layers[index], change)
+            layers[index] = tapped(layers[index], change)
         body = copy.copy(self.anatomy.body)
         body[self.layers.key] = layers
         return self.forward.through(body, batch)
@@ -140,7 +132,7 @@ def changed(model: Module, changes: Mapping[int, Change]) -> Iterator[None]:
     originals = {index: layers[index] for index in changes}
     try:
         for index, change in changes.items():
-            layers[index] = Tapped(layers[index], change)
+            layers[index] = tapped(layers[index], change)
         yield
     finally:
         for index, layer in originals.items():

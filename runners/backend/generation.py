@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import mlx.core as mx
 import numpy as np
@@ -140,7 +140,8 @@ def _trial_together(loaded: LoadedModel, prompts: Sequence[list[int]], batch: in
 
 
 def _trial_alone(loaded: LoadedModel, prompts: Sequence[list[int]]) -> list[list[Step]]:
-    return [list(generate_step(mx.array(prompt), loaded.model, max_tokens=_TRIAL)) for prompt in prompts]
+    steps: Any = generate_step
+    return [list(steps(mx.array(prompt), loaded.model, max_tokens=_TRIAL)) for prompt in prompts]
 
 
 def _one_by_one(
@@ -180,7 +181,7 @@ def _whole_tokens(loaded: LoadedModel, prompt: list[int], max_tokens: int) -> It
     """The same without a cache."""
     read = list(prompt)
     for _ in range(max_tokens):
-        read.append(int(mx.argmax(whole_logits(loaded.model, mx.array([read]))[0, -1]).item()))
+        read.append(int(np.array(mx.argmax(whole_logits(loaded.model, mx.array([read]))[0, -1]))))
         yield read[-1]
 
 
