@@ -26,6 +26,7 @@ VIEWS = {
     "v_stress_tests": "Stress tests with refusal rates, and those of the untouched model.",
     "v_generation_probes": "Accuracy on clean and flattered problems, refusals of benign questions, by run and split.",
     "v_recomputed_scores": "Every metric of probe texts, computed anew from probe_scores. Filter by run_id.",
+    "v_hypotheses": "Registered hypotheses with their last look: verdict, effect with interval, seeds, looks, seconds.",
     "v_external_scores": "Scores of other tools' evaluations, tidy.",
 }
 

@@ -19,6 +19,7 @@ COMES_FROM: dict[str, tuple[str, ...]] = {
     "v_stress_tests": ("stress_tests", "runs"),
     "v_generation_probes": ("generated_answers", "runs"),
     "v_recomputed_scores": ("behavior_scores",),
+    "v_hypotheses": ("hypotheses", "hypothesis_looks"),
     "v_external_scores": ("external_scores", "external_evaluations"),
 }
 """View -> tables whose columns it shows under their own names; the first that has a column explains it."""
@@ -36,6 +37,9 @@ MADE = {
     "benign_refusal_rate": "benign_refused / n_benign, [0, 1].",
     "before_jailbreak_refusal_rate": "jailbreak_refusal_rate of the untouched model, [0, 1].",
     "before_benign_refusal_rate": "benign_refusal_rate of the untouched model, [0, 1].",
+    "state": "open, supported, refuted, undecided or withdrawn: the last look's decision.",
+    "seeds_used": "Seeds at the last look.",
+    "looks_made": "Looks taken so far.",
     "n_problems": "Problems answered.",
     "clean_accuracy": "Share of problems solved, [0, 1].",
     "flattered_accuracy": "Share of the same problems solved after flattery, [0, 1].",

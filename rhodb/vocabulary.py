@@ -91,3 +91,12 @@ FAMILY_TABLES: Final = {
     "landscape": "probe_landscapes",
 }
 """Kind of run -> table with one row a finished run. Baselines have none."""
+
+HYPOTHESIS_KINDS: Final = ("difference", "equivalence", "non-inferiority")
+"""What a registered hypothesis claims of two arms, or of an arm and the baseline."""
+DIRECTIONS: Final = ("greater", "less", "different")
+FUTILITIES: Final = ("none", "non-binding", "binding")
+PROCEDURES: Final = ("holm", "ordered")
+STOPPING_RULES: Final = ("group-sequential", "any-time")
+SPENDINGS: Final = ("pocock", "obrien-fleming")
+DECISIONS: Final = ("open", "supported", "refuted", "undecided")

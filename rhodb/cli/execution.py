@@ -131,7 +131,7 @@ def _run_and_report(session: Any, invocation: Invocation, provenance: "Provenanc
         reporter = make_reporter(session.seconds_per_work())
         planner = make(session, warehouse, reporter, provenance=provenance, retry_failed=invocation.retry_failed)
         try:
-            with _terminate_as_interrupt():
+            with terminate_as_interrupt():
                 report = planner.run()
         except KeyboardInterrupt:
             reporter.close()
@@ -145,7 +145,7 @@ def _run_and_report(session: Any, invocation: Invocation, provenance: "Provenanc
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
+def terminate_as_interrupt() -> Iterator[None]:
     """SIGTERM (a scheduler's or shell's `kill`) ends a run as Ctrl-C does: the cell is given back."""
 
     def interrupt(_signal: int, _frame: Any) -> None:

@@ -31,6 +31,10 @@ class RootGroup(LazyGroup):
             "rhodb.cli.claims:app",
             "Recompute the claims of a notebook: the notes', or those of your own draft.",
         ),
+        "hypothesis": (
+            "rhodb.cli.hypothesis:app",
+            "Register questions before the runs that answer them; see how far they are decided.",
+        ),
         "plan": ("rhodb.cli.plan:app", "Show the cells of a plan of several experiments, their states and times."),
         "status": ("rhodb.cli.status:app", "Show what is planned, running, interrupted and failed, and the time left."),
         "runs": ("rhodb.cli.runs:app", "List, show and compare runs; recover spooled outcomes."),

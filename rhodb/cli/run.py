@@ -22,6 +22,7 @@ EXAMPLES = {
         "rhodb run ablation --seeds 42,123",
         "rhodb run ablation --preset paper --model Qwen/Qwen2.5-7B-Instruct --seeds 42,123,456,789,1337",
         "rhodb run ablation --conditions rho-guided,sft-only --rho-weight 0.5 --dry-run",
+        "rhodb run ablation --until-decided --budget 8h",
     ),
     "dose-response": ("rhodb run dose-response --rho-weights 0,0.1,0.2,0.5 --seeds 42,123,456,789,1337",),
     "margin-sweep": (
@@ -108,6 +109,15 @@ def run(
     cluster: Annotated[
         str | None, typer.Option("--cluster", metavar="ADDRESS", help="With --plan: a Dask scheduler, tcp://host:8786.")
     ] = None,
+    until_decided: Annotated[
+        bool, typer.Option("--until-decided", help="With --plan: blocks of seeds until the hypotheses are decided.")
+    ] = False,
+    max_seeds: Annotated[
+        str | None, typer.Option("--max-seeds", metavar="N", help="With --until-decided: most seeds.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="TIME", help="With --until-decided: longest time, e.g. 8h.")
+    ] = None,
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -124,7 +134,18 @@ def run(
     if workers is not None and cluster is not None:
         raise InputError("give either --workers N or --cluster ADDRESS")
     invocation = Invocation(db=db, json=json, retry_failed=retry_failed, workers=parse_workers(workers))
+    if until_decided:
+        from rhodb.cli.deciding import decide_plan, read_limits
+
+        decide_plan(plan, invocation, read_limits(max_seeds, budget), cluster=cluster)
+        return
+    _without_until_decided(max_seeds, budget)
     run_plan(plan, invocation, cluster=cluster)
+
+
+def _without_until_decided(max_seeds: str | None, budget: str | None) -> None:
+    if max_seeds is not None or budget is not None:
+        raise InputError("--max-seeds and --budget go with --until-decided")
 
 
 def build_app(name: str) -> typer.Typer:
@@ -135,10 +156,12 @@ def build_app(name: str) -> typer.Typer:
     def command(**given: Any) -> None:
         common = {key: given.pop(key) for key in COMMON}
         preset, config = common.pop("preset"), common.pop("config")
-        workers = parse_workers(common.pop("workers"))
-        run_experiment(name, given, Invocation(**common, workers=workers), preset=preset, config=config)
+        invocation = Invocation(**(common | {"workers": parse_workers(common.pop("workers"))}))
+        if name in DECIDING and _decides(name, given, invocation, preset=preset, config=config):
+            return
+        run_experiment(name, given, invocation, preset=preset, config=config)
 
-    parameters = [*_config_parameters(runner.config), *COMMON.values()]
+    parameters = [*_config_parameters(runner.config), *(UNTIL if name in DECIDING else ()), *COMMON.values()]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = inspect.getdoc(runner)
@@ -168,6 +191,48 @@ COMMON: Mapping[str, inspect.Parameter] = {
         _parameter("json", JsonOption, False),
     )
 }
+
+
+DECIDING = ("ablation", "dose-response", "margin-sweep")
+"""Experiments whose arms a hypothesis can be about."""
+UNTIL = (
+    _parameter(
+        "until_decided",
+        Annotated[
+            bool,
+            typer.Option(
+                "--until-decided", help="Blocks of seeds, and a look after each, until the hypotheses are decided."
+            ),
+        ],
+        False,
+    ),
+    _parameter(
+        "max_seeds",
+        Annotated[str | None, typer.Option("--max-seeds", metavar="N", help="With --until-decided: most seeds.")],
+        None,
+    ),
+    _parameter(
+        "budget",
+        Annotated[
+            str | None, typer.Option("--budget", metavar="TIME", help="With --until-decided: longest time, e.g. 8h.")
+        ],
+        None,
+    ),
+)
+
+
+def _decides(
+    name: str, given: dict[str, Any], invocation: Invocation, *, preset: str | None, config: Path | None
+) -> bool:
+    """Take the options of --until-decided out of `given`; if it was asked for, do it."""
+    until_decided, max_seeds, budget = (given.pop(key) for key in ("until_decided", "max_seeds", "budget"))
+    if not until_decided:
+        _without_until_decided(max_seeds, budget)
+        return False
+    from rhodb.cli.deciding import decide_experiment, read_limits
+
+    decide_experiment(name, given, invocation, read_limits(max_seeds, budget), preset=preset, config=config)
+    return True
 
 
 def _config_parameters(config: "type[RunConfig]") -> Iterator[inspect.Parameter]:

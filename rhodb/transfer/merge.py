@@ -25,6 +25,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "runs": ("kind", "model_id", "seed", "config_hash", "repeat"),
     "external_evaluations": ("tool", "identity"),
     "embeddings": ("model_id", "text_hash"),
+    "hypotheses": ("hash",),
     "published_values": ("source", "key"),
     "analysis_results": ("study", "parameters", "input_fingerprint"),
 }
