@@ -11,7 +11,8 @@ from rhodb.hypotheses import Evidence, Hypothesis
 def hypothesis(id: int = 1, **more: object) -> Hypothesis:  # noqa: A002
     given = {
         "id": id, "name": f"h{id}", "treatment": "rho-guided", "control": "sft-only", "model": "m",
-        "behavior": "refusal", "metric": "gap", "direction": "greater", "margin": 1.0, "looks": (3, 5, 8), "seeds": tuple(range(8)),
+        "behavior": "refusal", "metric": "gap", "direction": "greater", "margin": 1.0,
+        "looks": (3, 5, 8), "seeds": tuple(range(8)),
     }  # fmt: skip
     return Hypothesis(**(given | more))  # type: ignore[arg-type]
 

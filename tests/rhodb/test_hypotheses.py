@@ -94,7 +94,8 @@ def put_run(wh: Warehouse, seed: int, condition: str, value: float, started: str
         c.execute(
             text(
                 "INSERT INTO runs (uuid, kind, model_id, seed, config, config_hash, state, attempt, planned_at, "
-                "started_at, finished_at, seconds, notes) VALUES (:u, 'alignment', 1, :s, :c, :h, 'done', 1, :t, :t, :t, 60, '{}')"
+                "started_at, finished_at, seconds, notes) "
+                "VALUES (:u, 'alignment', 1, :s, :c, :h, 'done', 1, :t, :t, :t, 60, '{}')"
             ),
             {"u": key, "s": seed, "c": canonical_json(settings), "h": digest(canonical_json(settings)), "t": started},
         )
