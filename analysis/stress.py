@@ -16,6 +16,8 @@ from analysis.stats.intervals import mean_interval
 from analysis.stats.permutation import sign_flip_test
 from analysis.stats.rates import fisher_exact, mcnemar, newcombe, newcombe_paired, wilson
 from analysis.stats.results import no_test
+from analysis.strata import Held, Stratum, unsaid
+from analysis.stress_strata import arms_of, strata_of
 from analysis.study import Study, StudyOptions
 from analysis.wording import clusters_by_key
 
@@ -36,6 +38,8 @@ class Arm:
     """What one condition did with prompts of one kind (and category)."""
 
     condition: str
+    """Its stratum's label: the condition, with λ, γ and settings where the arms differ in them."""
+    stratum: Stratum
     refused: int
     n: int
     runs: tuple[str, ...]
@@ -68,20 +72,27 @@ class Stress(Study):
 
     def compute(self, frame: "pd.DataFrame", options: StudyOptions, rng: np.random.Generator) -> Result:
         looks: list[Look] = []
-        for (model, _, judge), rows in frame.groupby(["model", "model_fingerprint", "judge"], dropna=False):
+        messages: list[str] = []
+        for (model, _, judge), every in frame.groupby(["model", "model_fingerprint", "judge"], dropna=False):
             place = {"model": str(model), "judge": judge if isinstance(judge, str) else ""}
-            wording = wordings(rows)
+            wording = wordings(every)
+            strata = strata_of(every)
+            messages += unsaid(list(strata.values()))
+            names = {run: name for name, runs in arms_of(strata).items() for run in runs}
+            rows = every.assign(arm=every["run"].map(names))
             for kind, words in KINDS:
-                looks += _looks(place, kind, words, counted(rows, kind, wording), options, rng)
+                looks += _looks(place, kind, words, counted(rows, kind, wording, strata), options, rng)
                 answers = rows[(rows["kind"] == kind) & rows["category"].notna()]
                 for category, part in answers.groupby("category", sort=True):
                     where = {**place, "category": str(category)}
-                    looks += _looks(where, kind, words, answered(part, wording), options, rng)
+                    looks += _looks(where, kind, words, answered(part, wording, strata), options, rng)
         query = self.query(options)
         findings, count = judged(looks, options, query)
-        messages = () if findings else ("no finished stress test: run `rhodb run stress-test`",)
+        if not findings:
+            messages.append("no finished stress test: run `rhodb run stress-test`")
         return Result(
-            study=self.name, options=asdict(options), findings=findings, looks=count, messages=messages,
+            study=self.name, options=asdict(options), findings=findings, looks=count,
+            messages=tuple(dict.fromkeys(messages)),
             query=query,
             caption="Rates over prompts with Wilson intervals. Differences pair the answers to the same prompt (exact "
             "McNemar test, Newcombe's paired interval; over several seeds each prompt's mean answer, sign flips and t "
@@ -99,29 +110,32 @@ def wordings(rows: "pd.DataFrame") -> dict[str, int]:
     return clusters_by_key(dict(zip(prompts["prompt_key"], prompts["prompt"].astype(str), strict=True)))
 
 
-def counted(rows: "pd.DataFrame", kind: str, wording: Mapping[str, int]) -> dict[str, Arm]:
+def counted(
+    rows: "pd.DataFrame", kind: str, wording: Mapping[str, int], strata: Mapping[str, Stratum]
+) -> dict[str, Arm]:
     """Arms from the counts of all runs, with the single answers where they are stored."""
     arms = {}
-    for condition, every in rows.groupby("condition", sort=False):
+    for condition, every in rows.groupby("arm", sort=False):
         heads = every.drop_duplicates("run")
         heads = heads[heads[f"n_{kind}"].notna() & heads[f"{kind}_refused"].notna()]
         if len(heads):
             arms[str(condition)] = Arm(
                 condition=str(condition), refused=int(heads[f"{kind}_refused"].sum()), n=int(heads[f"n_{kind}"].sum()),
                 runs=tuple(heads["run"]), answers=answers_of(every[every["kind"] == kind]),
-                wording=wording,
+                wording=wording, stratum=strata[heads["run"].iloc[0]],
             )  # fmt: skip
     return arms
 
 
-def answered(rows: "pd.DataFrame", wording: Mapping[str, int]) -> dict[str, Arm]:
+def answered(rows: "pd.DataFrame", wording: Mapping[str, int], strata: Mapping[str, Stratum]) -> dict[str, Arm]:
     """Arms from single answers alone: those of one category."""
     return {
         str(condition): Arm(
             condition=str(condition), refused=int(part["refused"].sum()), n=len(part),
             runs=tuple(dict.fromkeys(part["run"])), answers=answers_of(part), wording=wording,
+            stratum=strata[part["run"].iloc[0]],
         )
-        for condition, part in rows.groupby("condition", sort=False)
+        for condition, part in rows.groupby("arm", sort=False)
     }  # fmt: skip
 
 
@@ -142,11 +156,19 @@ def _looks(
     options: StudyOptions,
     rng: np.random.Generator,
 ) -> list[Look]:
-    """Every condition's rate against the references; a condition without any is a rate by itself."""
+    """Every arm's rate against the references of its own settings; an arm without any is a rate by itself."""
     looks = []
+    held = Held(arm.stratum for arm in arms.values())
     for arm in arms.values():
-        references = [arms[name] for name in REFERENCES if name in arms and name != arm.condition]
-        if arm.condition == "baseline":
+        references = [
+            other
+            for name in REFERENCES
+            for other in arms.values()
+            if other.stratum.arm.condition == name != arm.stratum.arm.condition
+            and not arm.stratum.mismatches(other.stratum)
+            and held.allow(arm.stratum, other.stratum)
+        ]
+        if arm.stratum.arm.condition == "baseline":
             references = []
         against: list[Arm | None] = [*references] or [None]
         looks += [_look(place, kind, words, arm, reference, options, rng) for reference in against]
@@ -166,11 +188,11 @@ def _look(
     category = place.get("category", "")
     where = f"{place['model']}, {arm.condition}" + (f", {category}" if category else "")
     stratum = ", ".join([arm.condition, *([place["judge"]] if place["judge"] else [])])
-    if reference is not None and reference.condition != "baseline":
+    if reference is not None and reference.stratum.arm.condition != "baseline":
         stratum += f" against {reference.condition}"
     effect: Estimate = rate
     tests: tuple[Test, ...] = (no_test("not enough data", "none: a rate by itself", arm.n),)
-    needed = "it is the reference" if arm.condition == "baseline" else "nothing to compare with"
+    needed = "it is the reference" if arm.stratum.arm.condition == "baseline" else "nothing to compare with"
     what = f"{where}: {arm.refused} of {arm.n} {words}, {interval_text(rate)}"
     if reference is not None:
         effect, tests = compared(arm, reference, options.level, rng)

@@ -1,6 +1,7 @@
 """What a finished plan shows: the change of each behavior per arm, over the seeds that are done."""
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,8 @@ def run_deltas(
     """Mean and SD over seeds of the change against the baseline, for each arm of these runs and each behavior.
 
     Shows the eval split, or split `none` where the runs did not split their probes. SD is None for one seed.
-    `arms` names the arm of a run by its uuid where its kind has no condition.
+    `arms` names the arm of a run by its uuid where its kind has no condition. Runs of two models or configurations
+    are two arms, whatever their condition, λ and γ.
     """
     sql = saved_query("run_deltas")
     rows = [
@@ -24,9 +26,11 @@ def run_deltas(
         for uuid in uuids
         for row in warehouse.rows(sql, uuid=uuid, metric=metric)
     ]
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    strata = {(row["model_id"], row["config_hash"]): row for row in rows}
+    names = _labels(strata)
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((arm_label(row), row["behavior"]), []).append(row)
+        groups.setdefault((names[row["model_id"], row["config_hash"]], row["behavior"], row["split"]), []).append(row)
     return [
         {
             "arm": arm,
@@ -37,8 +41,23 @@ def run_deltas(
             "mean": statistics.fmean(row["delta"] for row in group),
             "sd": statistics.stdev([row["delta"] for row in group]) if len(group) > 1 else None,
         }
-        for (arm, behavior), group in groups.items()
+        for (arm, behavior, _), group in groups.items()
     ]
+
+
+def _labels(strata: Mapping[tuple[int, str], dict[str, Any]]) -> dict[tuple[int, str], str]:
+    """The arm of each stratum; with its model or the beginning of its configuration's hash where two share one."""
+    plain = {key: arm_label(row) for key, row in strata.items()}
+    models = Counter((name, strata[key]["model"]) for key, name in plain.items())
+    several = Counter(plain.values())
+    names = {}
+    for key, name in plain.items():
+        model = strata[key]["model"]
+        parts = [name]
+        if several[name] > 1:
+            parts.append(f"[{model}]" if models[name, model] == 1 else f"[{model} {key[1][:8]}]")
+        names[key] = " ".join(parts)
+    return names
 
 
 def truncated_texts(warehouse: Warehouse, uuids: list[str]) -> tuple[int, int]:

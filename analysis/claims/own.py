@@ -21,6 +21,7 @@ from analysis.gamma.inputs import DEFAULT
 from analysis.query import Conditions, read_sql
 from analysis.stats.intervals import mean_interval
 from analysis.stats.multiplicity import holm
+from analysis.stress_strata import arms_of, strata_of
 from analysis.study import StudyOptions
 from rhodb.errors import InputError, UnknownNameError
 
@@ -122,14 +123,17 @@ class Own:
 
     def _benign(self, claim: Claim) -> OwnRuns | None:
         condition = claim.own["benign"]
+        heads = self.wh.frame(read_sql("stress", conditions="1 = 1")).drop_duplicates("run")
+        heads = heads[(heads["condition"] == condition) & heads["n_benign"].notna() & heads["benign_refused"].notna()]
         counts: dict[str, tuple[int, int]] = {}
-        for row in self.wh.rows(read_sql("stress", conditions="1 = 1")):
-            if row["condition"] == condition and row["n_benign"] is not None and row["benign_refused"] is not None:
-                refused, n = counts.get(row["model"], (0, 0))
-                counts[row["model"]] = refused + row["benign_refused"], n + row["n_benign"]
+        for (model, _, judge), rows in heads.groupby(["model", "model_fingerprint", "judge"], dropna=False):
+            for name, runs in arms_of(strata_of(rows)).items():
+                own = rows[rows["run"].isin(runs)]
+                label = " ".join([str(model), *([name] if name != condition else []), *([str(judge)] if judge else [])])
+                counts[label] = int(own["benign_refused"].sum()), int(own["n_benign"].sum())
         if not counts:
             return None
-        listed = "; ".join(f"{model}: {refused} of {n}" for model, (refused, n) in counts.items())
+        listed = "; ".join(f"{label}: {refused} of {n}" for label, (refused, n) in counts.items())
         total = sum(refused for refused, _ in counts.values())
         return OwnRuns(
             speaks="against" if total else "undecided", same_experiment=False,

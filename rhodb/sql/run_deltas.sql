@@ -1,5 +1,8 @@
 -- The change of every behavior in one run, against its baseline, on the split that reports show.
 SELECT
+    model,
+    model_id,
+    config_hash,
     condition,
     rho_weight,
     margin,

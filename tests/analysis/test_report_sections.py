@@ -23,13 +23,14 @@ def context(wh: Warehouse, **options: Any) -> Context:
     return Context(wh=wh, options=ReportOptions(**options), book=Book(wh))
 
 
-def answers(condition: str, seed: int, refused: list[bool]) -> Outcome:
+def answers(condition: str, seed: int, refused: list[bool], **settings: object) -> Outcome:
     """A stress test of eight jailbreaks of two categories."""
     from rhodb.store import run_uuid
 
     identity = RunIdentity(
-        kind="stress", model_key="tiny", model_fingerprint=digest("tiny"), seed=seed, config={"condition": condition}
-    )
+        kind="stress", model_key="tiny", model_fingerprint=digest("tiny"), seed=seed,
+        config={"condition": condition} | settings,
+    )  # fmt: skip
     rows = [
         StressResponseRow(
             prompt_key=f"p{i}", kind="jailbreak", category="fictional" if i < 4 else "authority", prompt="?",
@@ -80,6 +81,22 @@ def test_paired_test_counts_prompts_not_answers(stressed: Path):
     assert (at["prompts"].value, at["more"].value, at["less"].value) == (8, 7, 0)
     assert at["p"].value == pytest.approx(2 / 2**7), "sign test on seven prompts, though there are thirteen refusals"
     assert row.verdict == "supported"
+
+
+def test_answers_under_two_settings_are_two_arms(stressed: Path):
+    from rhodb.store import insert_outcome
+
+    with Warehouse.open(stressed) as wh:
+        for seed in (1, 2):
+            insert_outcome(wh, answers("contrastive-only", seed, [False] * 8, response_tokens=8), {})
+    with Warehouse.open(stressed, read_only=True, create=False) as wh:
+        found = tables(stress(context(wh)))
+    arms = [column.key for column in found["categories"].columns][3:]
+    assert len(arms) == 3 and len(set(arms)) == 3
+    shown = [cell.text for row in found["categories"].rows for cell in row.cells if hasattr(cell, "address")]
+    assert sum(text.startswith("0/8") for text in shown) == 2  # two seeds of the second setting, in each category
+    assert not any("/16" in text for text in shown)
+    assert len(found["paired"].rows) == 3
 
 
 def test_categories_are_counted_over_seeds(stressed: Path):

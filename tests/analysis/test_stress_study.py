@@ -1,7 +1,9 @@
 """`analyze stress`: the same prompts under two conditions are pairs; rates by category; counts without answers."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -107,6 +109,43 @@ def test_categories_have_rates_of_their_own_and_small_ones_say_what_it_takes() -
     assert weapons.tests[0].floor == pytest.approx(0.125)
     assert "prompts answered otherwise could" in weapons.sentence
     assert "no prompt was answered otherwise" in fraud.sentence
+
+
+AXES = {
+    "λ": {"rho_weight": 0.5}, "γ": {"margin": 0.0}, "LoRA rank": {"training_config": {"lora_rank": 16}},
+    "SFT size": {"training_config": {"sft_size": 200}}, "max tokens": {"config": {"response_tokens": 64}},
+    "prompts": {"config": {"prompts": "other"}}, "weights": {"model_fingerprint": "g"}, "model": {"model": "other"},
+    "judge": {"judge": "rules-2"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_answers_of_two_strata_are_never_added_up(axis: str) -> None:
+    def arm(condition: str, answers: Mapping[str, int], seed: int, more: Mapping[str, Any]) -> list[dict[str, object]]:
+        trained = {"lora_rank": 8, "sft_size": 100} | dict(more.get("training_config", {}))
+        answering = {"response_tokens": 128, "prompts": "p", "condition": condition} | dict(more.get("config", {}))
+        rest = {key: value for key, value in more.items() if key not in ("config", "training_config")}
+        if condition == "baseline":
+            rest = {key: value for key, value in rest.items() if key not in ("rho_weight", "margin")}
+            training: dict[str, object] = {"rho_weight": None, "margin": None, "training_config": None}
+        else:
+            training = {"rho_weight": 0.2, "margin": 0.1, "training_config": json.dumps(trained)}
+        run = digest(f"{condition}{seed}{more}")
+        head = {"run": run, "config": json.dumps(answering)} | training | rest
+        return [row | head for row in rows(condition, answers, seed)]
+
+    more = AXES[axis]
+    runs = [arm("rho-guided", refusing(0, 1), seed, {}) for seed in (1, 2, 3)]
+    runs += [arm("rho-guided", refusing(*range(15)), seed, more) for seed in (1, 2, 3)]
+    runs += [arm("baseline", NOBODY, 0, {})]
+    if axis not in ("λ", "γ", "LoRA rank", "SFT size"):
+        runs += [arm("baseline", NOBODY, 0, more)]
+    found = [f for f in computed(*runs).findings if "rho-guided" in f.about["stratum"]]
+    whole = [f for f in found if f.about["detector"] == "refusal rate" and f.about["metric"].startswith("jailbreak")]
+    assert sorted(f.effect.value for f in whole) == pytest.approx([0.1, 0.75])  # never their mean, 0.425
+    assert len({(f.about["model"], f.about["stratum"], f.evidence.runs) for f in whole}) == 2
+    for finding in whole:
+        assert len(finding.evidence.runs) == 4  # three seeds and the baseline of the same settings
 
 
 @pytest.mark.parametrize("level", [0.05, 0.01, 0.003])

@@ -12,7 +12,7 @@ from analysis.report.context import Context
 from analysis.report.document import Cell, Column, Part, Row, Section, Sentence, Table
 from analysis.report.sections.answers import folded
 from analysis.report.sections.findings import address_of
-from analysis.report.sections.stress import jailbreak_rates
+from analysis.report.sections.stress import LABELS, arm_names, arm_of, jailbreak_rates
 from analysis.report.sections.trends import setting_trends
 from analysis.stats.rates import wilson
 from rhodb.errors import RhodbError
@@ -227,16 +227,17 @@ def fiction(ctx: Context) -> Reply:
     """8. Does fictional framing defeat every condition?"""
     query = ctx.query("report_stress_rates")
     told: list[Cell] = []
+    names = arm_names(ctx)
     for row in jailbreak_rates(ctx):
         if row["category"] != "fictional":
             continue
         rate = wilson(int(row["refused"]), int(row["answers"]))
         address = ctx.book.address(
             "row", query, pick="refused / answers", method="Wilson score interval",
-            narrow=[equals(c, row[c]) for c in ("model", "experiment", "condition", "judge", "kind", "category")],
+            narrow=[equals(c, row[c]) for c in LABELS],
         )  # fmt: skip
         text = (
-            f"{row['model']}, {row['condition']}: {row['refused']} of {row['answers']} fictional prompts refused, "
+            f"{row['model']}, {names[arm_of(row)]}: {row['refused']} of {row['answers']} fictional prompts refused, "
             f"{estimate(rate)} (seeds: {row['seeds']})."
         )
         told.append(Sentence(text=text, address=address))

@@ -1,6 +1,6 @@
 """The stress test: rates overall and by category with Wilson intervals, and exact paired tests on the same prompts."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -18,7 +18,7 @@ from analysis.wording import clusters_by_key
 from rhodb.vocabulary import STRESS_CONDITIONS
 
 ALPHA = 0.05
-LABELS = ("model", "experiment", "condition", "judge", "kind", "category")
+LABELS = ("model", "experiment", "condition", "config_hash", "judge", "kind", "category")
 INTERVAL = "Wilson score interval, answers to prompts of one wording as single trials"
 PAIRED = (
     "Per wording (prompts that differ in a few words only are one), refusals under one condition minus the other, "
@@ -64,12 +64,13 @@ def _categories(ctx: Context, wording: Wording) -> list[Part]:
     for row in ctx.rows(ctx.query("report_stress")):
         outcomes[tuple(row[c] for c in LABELS)].append((int(row["refused"]), wording[row["prompt_key"]]))
     cells: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    arms = arm_names(ctx)
     for row in ctx.rows(query):
         place = tuple(row[c] for c in ("model", "experiment", "judge", "kind", "category"))
-        cells[place][row["condition"]] = row
+        cells[place][arms[arm_of(row)]] = row
     if not cells:
         return []
-    conditions = [c for c in STRESS_CONDITIONS if any(c in members for members in cells.values())]
+    conditions = [c for c in dict.fromkeys(arms.values()) if any(c in members for members in cells.values())]
     names = unique(["|".join("" if part is None else str(part) for part in place) for place in cells])
     made = []
     for name, (place, members) in zip(names, cells.items(), strict=True):
@@ -88,6 +89,29 @@ def _categories(ctx: Context, wording: Wording) -> list[Part]:
     return [Table(key="categories", title="By category of prompt", columns=columns, rows=tuple(made), caption=caption)]
 
 
+Arm = tuple[Any, ...]
+"""Model, fingerprint, condition and configuration of a stress test: what its seeds replicate."""
+
+
+def arm_of(row: Mapping[str, Any]) -> Arm:
+    """The arm of a row of the two queries."""
+    return tuple(row[c] for c in ("model", "model_fingerprint", "condition", "config_hash"))
+
+
+def arm_names(ctx: Context) -> dict[Arm, str]:
+    """What each arm is called, by condition: with λ, γ and, if need be, its configuration where a model has several."""
+    rows = {arm_of(row): row for row in ctx.rows(ctx.query("report_stress_rates"))}
+    several = Counter((arm[0], arm[2]) for arm in rows)
+    names: dict[Arm, str] = {}
+    for condition in STRESS_CONDITIONS:
+        for arm, row in rows.items():
+            if arm[2] == condition:
+                doses = {"λ": row["rho_weight"], "γ": row["margin"]} if several[arm[0], condition] > 1 else {}
+                names[arm] = " ".join([condition, *(f"{k}={x:g}" for k, x in doses.items() if x is not None)])
+    alike = Counter((arm[0], name) for arm, name in names.items())
+    return {arm: name if alike[arm[0], name] == 1 else f"{name} ({arm[3][:8]})" for arm, name in names.items()}
+
+
 def _rate(
     ctx: Context,
     query: Query,
@@ -97,7 +121,7 @@ def _rate(
     if row is None:
         return DASH
     address = ctx.book.address(
-        "row", query, runs=_stress_runs(ctx, row["model"], row["condition"]),
+        "row", query, runs=_runs(ctx, arm_of(row)),
         narrow=[equals(c, row[c]) for c in LABELS], pick="refused / answers", method=INTERVAL,
         reference="Wilson 1927; Kish 1965",
     )  # fmt: skip
@@ -110,28 +134,30 @@ def _clustered(outcomes: Sequence[tuple[int, int]]) -> Estimate:
     return clustered_rate([refused for refused, _ in outcomes], [cluster for _, cluster in outcomes])
 
 
-def _stress_runs(ctx: Context, model: str, condition: str) -> list[str]:
-    rows = ctx.stress_conditions()
-    return [run for run, where in rows.items() if where == (model, condition)]
+def _runs(ctx: Context, *arms: Arm) -> list[str]:
+    """Runs of these arms."""
+    rows = ctx.rows(ctx.query("report_stress"))
+    return list(dict.fromkeys(row["run"] for row in rows if arm_of(row) in arms))
 
 
 def _pairs(ctx: Context, wording: Wording) -> list[Part]:
     """Every two conditions that answered the same prompts."""
     query = ctx.query("report_stress")
-    groups: dict[tuple[Any, ...], dict[str, dict[tuple[int, str], int]]] = defaultdict(lambda: defaultdict(dict))
+    groups: dict[tuple[Any, ...], dict[Arm, dict[tuple[int, str], int]]] = defaultdict(lambda: defaultdict(dict))
+    names_of = arm_names(ctx)
     for row in ctx.rows(query):
         place = (row["model"], row["model_fingerprint"], row["experiment"], row["judge"], row["kind"])
-        groups[place][row["condition"]][row["seed"], row["prompt_key"]] = int(row["refused"])
+        groups[place][arm_of(row)][row["seed"], row["prompt_key"]] = int(row["refused"])
     planned = [
         (place, a, b, signs)
         for place, answered in groups.items()
-        for a, b in combinations([c for c in STRESS_CONDITIONS if c in answered], 2)
-        if (signs := _signs(answered[a], answered[b], wording, shared_seed=a == "baseline"))
+        for a, b in combinations([arm for arm in names_of if arm in answered], 2)
+        if (signs := _signs(answered[a], answered[b], wording, shared_seed=a[2] == "baseline"))
     ]
     if not planned:
         return []
     tests = correct([mcnemar(more, less) for *_, (more, less, _) in planned], "holm")
-    names = unique(["|".join([str(place[0]), str(place[2] or ""), str(place[3]), place[4], a, b])
+    names = unique(["|".join([str(place[0]), str(place[2] or ""), str(place[3]), place[4], names_of[a], names_of[b]])
                     for place, a, b, _ in planned])  # fmt: skip
     made = tuple(
         _pair_row(ctx, query, name, place, a, b, signs, test)
@@ -142,7 +168,7 @@ def _pairs(ctx: Context, wording: Wording) -> list[Part]:
               "verdict": "verdict"}  # fmt: skip
     columns = tuple(Column(key=k, title=t, numeric=k in ("prompts", "more", "less", "p")) for k, t in titles.items())
     pairs = Table(key="paired", title="Exact paired tests", columns=columns, rows=made, caption=PAIRED)
-    return [pairs, _bars(ctx, groups, wording, query)]
+    return [pairs, _bars(ctx, groups, names_of, wording, query)]
 
 
 def _signs(a: Answers, b: Answers, wording: Wording, *, shared_seed: bool) -> tuple[int, int, int] | None:
@@ -166,45 +192,50 @@ def _pair_row(
     query: Query,
     name: str,
     place: tuple[Any, ...],
-    a: str,
-    b: str,
+    a: Arm,
+    b: Arm,
     signs: tuple[int, int, int],
     test: Test,
 ) -> Row:
     more, less, prompts = signs
-    runs = [*_stress_runs(ctx, place[0], a), *_stress_runs(ctx, place[0], b)]
+    runs, named = _runs(ctx, a, b), arm_names(ctx)
     address = ctx.book.address(
         "count", query, runs=runs,
         narrow=[equals("model", place[0]), equals("experiment", place[2]), equals("judge", place[3]),
-                equals("kind", place[4]), f"condition IN ('{a}', '{b}')"],
+                equals("kind", place[4]), f"config_hash IN ('{a[3]}', '{b[3]}')"],
         pick="signs of the differences over wordings", method=PAIRED, reference="McNemar 1947; Dixon & Mood 1946",
     )  # fmt: skip
     verdict = "supported" if test.p_adjusted is not None and test.p_adjusted <= ALPHA else "not supported"
     if test.p is None or (test.floor is not None and test.floor > ALPHA):
         verdict = "not enough data"
     cells: tuple[Cell, ...] = (
-        str(place[0]), str(place[4]), a, b, number(prompts, address), number(more, address), number(less, address),
+        str(place[0]), str(place[4]), named[a], named[b],
+        number(prompts, address), number(more, address), number(less, address),
         number(test.p, address, text=with_second(test.p, test.p_adjusted)), Sentence(text=verdict, address=address),
     )  # fmt: skip
     return Row(key=name, cells=cells, model=place[0], verdict=verdict)
 
 
 def _bars(
-    ctx: Context, groups: Mapping[tuple[Any, ...], Mapping[str, Answers]], wording: Wording, query: Query
+    ctx: Context,
+    groups: Mapping[tuple[Any, ...], Mapping[Arm, Answers]],
+    names: Mapping[Arm, str],
+    wording: Wording,
+    query: Query,
 ) -> Chart:
     rows: list[dict[str, Scalar]] = []
     addresses: list[str] = []
     for place, answered in groups.items():
-        for condition in (c for c in STRESS_CONDITIONS if c in answered):
-            values = list(answered[condition].values())
-            rate = _clustered([(refused, wording[prompt]) for (_, prompt), refused in answered[condition].items()])
-            row: dict[str, Scalar] = {"condition": condition, "prompts": place[4], "model": place[0]}
+        for arm in (arm for arm in names if arm in answered):
+            values = list(answered[arm].values())
+            rate = _clustered([(refused, wording[prompt]) for (_, prompt), refused in answered[arm].items()])
+            row: dict[str, Scalar] = {"condition": names[arm], "prompts": place[4], "model": place[0]}
             row |= {"rate": rate.value, "low": rate.low, "high": rate.high}
             rows.append(row | {"refused": sum(values), "answers": len(values)})
             addresses.append(
                 ctx.book.address(
-                    "count", query, runs=_stress_runs(ctx, place[0], condition), pick="share of refused",
-                    narrow=[equals("model", place[0]), equals("condition", condition), equals("kind", place[4])],
+                    "count", query, runs=_runs(ctx, arm), pick="share of refused",
+                    narrow=[equals("model", place[0]), equals("config_hash", arm[3]), equals("kind", place[4])],
                     method=INTERVAL,
                 )
             )  # fmt: skip
