@@ -50,6 +50,8 @@ class Sheet:
     baselines: Array
     runs: tuple[str, ...]
     baseline_runs: tuple[str | None, ...]
+    baseline_settings: tuple[str, ...]
+    """Weights and configuration hash of each run's baseline: what its measurements have to share to be replicates."""
 
     @cached_property
     def label(self) -> str:
@@ -152,6 +154,7 @@ class _Run:
     arm: Arm
     settings: tuple[tuple[str, str], ...]
     baseline: str | None
+    baseline_settings: str
     scores: Mapping[str, tuple[float, float]]
     """Behavior -> (value, baseline value or NaN)."""
 
@@ -211,7 +214,8 @@ def _undeclared(rows: "pd.DataFrame") -> set[str]:
 
 def _runs(part: "pd.DataFrame") -> list[_Run]:
     columns = ["run", "model", "model_fingerprint", "seed", "seed_known", "experiment", "config", "condition",
-               "rho_weight", "margin", "baseline", "behavior", "value", "baseline_value"]  # fmt: skip
+               "rho_weight", "margin", "baseline", "behavior", "value", "baseline_value",
+               *(["baseline_settings"] if "baseline_settings" in part.columns else [])]  # fmt: skip
     heads: dict[str, tuple[Any, ...]] = {}
     scores: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
     for row in zip(*(values_of(part[column]) for column in columns), strict=True):
@@ -232,6 +236,7 @@ def _runs(part: "pd.DataFrame") -> list[_Run]:
                 experiment=row[5] if isinstance(row[5], str) else "",
                 arm=Arm.of(row[7], weight, margin), settings=known[config],
                 baseline=row[10] if isinstance(row[10], str) else None, scores=scores[uuid],
+                baseline_settings=f"{row[2]} {row[14]}" if len(row) > 14 else row[2],
             )
         )  # fmt: skip
     return made
@@ -321,6 +326,7 @@ def _sheet(runs: Sequence[_Run], experiment: str, metric: str, split: str, whole
         seeds_known=all(run.seed_known for run in kept), behaviors=tuple(behaviors),
         values=values - baselines if delta else values, baselines=baselines,
         runs=tuple(run.uuid for run in kept), baseline_runs=tuple(run.baseline for run in kept),
+        baseline_settings=tuple(run.baseline_settings for run in kept),
     )  # fmt: skip
 
 

@@ -18,25 +18,33 @@ class BaselineStability(Detector):
 
     name = "baseline"
     question = "How far do independently measured baselines of one model differ?"
-    stratum = "model, metric, split constant; baseline runs replicate one another"
+    stratum = "model, weights, metric, split and settings constant; baseline runs replicate one another"
     design = Declared()
     test = "none; chi-square interval of the SD over independent baselines"
     null = "not applicable: copies and shared baselines are told from measurements by their runs and values"
     reference = ""
 
     def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
+        looks = []
         models: dict[tuple[str, str, str], list[Sheet]] = defaultdict(list)
         for sheet in data.panel.sheets:
             models[sheet.model, sheet.metric, sheet.split].append(sheet)
-        return [look for key, sheets in models.items() if (look := self._look(key, sheets, options))]
+        for key, sheets in models.items():
+            settings = list(dict.fromkeys(known for sheet in sheets for known in sheet.baseline_settings))
+            for number, known in enumerate(settings, 1):
+                words = "baselines" if len(settings) == 1 else f"baselines, settings {number} of {len(settings)}"
+                looks += [look] if (look := self._look((*key, words), sheets, known, options)) else []
+        return looks
 
-    def _look(self, key: tuple[str, str, str], sheets: list[Sheet], options: StudyOptions) -> Look | None:
-        model, metric, split = key
+    def _look(
+        self, key: tuple[str, str, str, str], sheets: list[Sheet], settings: str, options: StudyOptions
+    ) -> Look | None:
+        model, metric, split, stratum = key
         measured: dict[str, dict[str, float]] = defaultdict(dict)
         users = 0
         for sheet in sheets:
-            for run, row in zip(sheet.baseline_runs, sheet.baselines, strict=True):
-                if run is not None:
+            for run, row, known in zip(sheet.baseline_runs, sheet.baselines, sheet.baseline_settings, strict=True):
+                if run is not None and known == settings:
                     users += 1
                     measured[run] |= {b: float(x) for b, x in zip(sheet.behaviors, row, strict=True) if np.isfinite(x)}
         if not measured or users < 2:
@@ -46,7 +54,7 @@ class BaselineStability(Detector):
         distinct = max(len(np.unique(v)) for v in values.values())
         spread = {b: sd_interval(v, level=options.level) for b, v in values.items() if len(np.unique(v)) > 1}
         place = {"model": model, "behavior": ", ".join(behaviors), "metric": metric, "split": split,
-                 "quantity": "value", "stratum": "baselines"}  # fmt: skip
+                 "quantity": "value", "stratum": stratum}  # fmt: skip
         common = {
             "detector": self.name, "about": place, "method": self.method, "reference": self.reference,
             "test": no_test("not enough data", self.test, len(measured)), "runs": tuple(measured),

@@ -94,14 +94,14 @@ def train_eval_gap(frame: "pd.DataFrame", panel: Panel) -> list[Look]:
     if rows.empty:
         return []
     rows = rows.assign(delta=rows["value"] - rows["baseline_value"])
-    keys = ["model", "condition", "rho_weight", "margin", "config_hash", "behavior"]
+    keys = ["model", "model_fingerprint", "condition", "rho_weight", "margin", "config_hash", "behavior"]
     # Not `pivot_table`: with dropna=False it makes every combination of the keys, 1 TiB of them in 50,000 runs.
     wide = rows.groupby([*keys, "run", "split"], dropna=False)["delta"].mean().unstack("split").dropna()
     if not {"train", "eval"} <= set(wide.columns):
         return []
     wide["difference"] = wide["train"] - wide["eval"]
     looks = []
-    for (model, condition, weight, margin, _, behavior), part in wide.reset_index().groupby(keys, dropna=False):
+    for (model, _, condition, weight, margin, _, behavior), part in wide.reset_index().groupby(keys, dropna=False):
         values = part["difference"].to_numpy(dtype=float)
         if len(values) < 3:
             continue

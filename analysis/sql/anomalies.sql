@@ -24,7 +24,8 @@ chosen AS (
     )
 )
 SELECT chosen.run, chosen.kind, chosen.model, chosen.model_fingerprint, chosen.seed, chosen.seed_known,
-       chosen.experiment, chosen.origin, chosen.notes, chosen.config, base.uuid AS baseline, chosen.condition,
+       chosen.experiment, chosen.origin, chosen.notes, chosen.config, base.uuid AS baseline,
+       base.config_hash AS baseline_settings, chosen.condition,
        chosen.rho_weight, chosen.margin,
        chosen.layer, chosen.alpha, chosen.control, chosen.steered_behavior, chosen.compress_ratio,
        chosen.freeze_ratio, chosen.sae_layer, score.behavior, score.metric, score.split, score.value, score.se, score.n,

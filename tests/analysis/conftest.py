@@ -97,7 +97,7 @@ def frame(runs: Sequence[FakeRun], baseline: float | None = 0.1) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def store_runs(db: Path, runs: Sequence[FakeRun], baseline: float = 0.1) -> None:
+def store_runs(db: Path, runs: Sequence[FakeRun], baseline: float = 0.1, max_length: int = 256) -> None:
     """Insert the runs, and one baseline a model, into a real warehouse."""
     from rhodb.store import insert_outcome
     from rhodb.warehouse import Warehouse
@@ -106,18 +106,20 @@ def store_runs(db: Path, runs: Sequence[FakeRun], baseline: float = 0.1) -> None
         for model in {run.model for run in runs}:
             looks = {(b, run.metric, run.split, run.n) for run in runs if run.model == model for b in run.scores}
             scores = [ScoreRow(behavior=b, metric=m, split=s, value=baseline, se=0.01, n=n) for b, m, s, n in looks]
-            insert_outcome(wh, _outcome(_baseline(model), model, scores, None, None), {})
+            insert_outcome(wh, _outcome(_baseline(model, max_length), model, scores, None, None), {})
         for run in runs:
             scores = [
                 ScoreRow(behavior=b, metric=run.metric, split=run.split, value=v, se=0.01, n=run.n)
                 for b, v in run.scores.items()
             ]
-            insert_outcome(wh, _outcome(run.identity, run.model, scores, _axes(run), _baseline(run.model)), {})
+            insert_outcome(
+                wh, _outcome(run.identity, run.model, scores, _axes(run), _baseline(run.model, max_length)), {}
+            )
 
 
-def _baseline(model: str) -> RunIdentity:
+def _baseline(model: str, max_length: int) -> RunIdentity:
     return RunIdentity(
-        kind="baseline", model_key=model, model_fingerprint=digest(model), seed=0, config={"max_length": 256}
+        kind="baseline", model_key=model, model_fingerprint=digest(model), seed=0, config={"max_length": max_length}
     )
 
 

@@ -78,3 +78,17 @@ def test_nothing_adds_up_two_strata(planted: Path) -> None:
         shown = run_deltas(wh, uuids)
     assert shown and all(row["n"] == 5 and row["sd"] < FAR / 10 for row in shown)
     assert len({(row["arm"], row["behavior"]) for row in shown}) == len(shown)  # no two arms of one name
+
+
+def test_baselines_under_other_settings_are_no_replicates(
+    tmp_path: Path, make_arm: Callable, fill_warehouse: Callable
+) -> None:
+    path = tmp_path / "baselines.db"
+    scores = {"factual": [1.0, 1.1, 1.2]}
+    fill_warehouse(path, make_arm("sft-only", scores), baseline=0.1, max_length=256)
+    fill_warehouse(path, make_arm("sft-only", scores, settings={"max_length": 128}), baseline=0.7, max_length=128)
+    with Warehouse.open(str(path), create=False, read_only=True) as wh:
+        found = [
+            f for f in load_study("anomalies").run(wh, StudyOptions()).findings if f.about["detector"] == "baseline"
+        ]
+    assert sorted(group.values for f in found for group in f.groups) == [(0.1,), (0.7,)]  # no SD over settings
