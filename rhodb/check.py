@@ -34,7 +34,7 @@ def check(wh: Warehouse, *, recompute: bool = True) -> list[Problem]:
         if problems:
             return problems  # nothing else can be trusted
         problems += _foreign_keys(wh)
-    problems += [*_states(wh), *_hashes(wh), *_abandoned(wh), *_spooled(wh)]
+    problems += [*_states(wh), *_baselines(wh), *_hashes(wh), *_abandoned(wh), *_spooled(wh)]
     if recompute:
         problems += _metrics(wh)
     return problems
@@ -129,6 +129,24 @@ def _states(wh: Warehouse) -> Iterator[Problem]:
             yield Problem(
                 check="states", what=f"run {row['uuid']} {what}", fix=_renew(wh, row["uuid"]) if anew else fix
             )
+
+
+def _baselines(wh: Warehouse) -> Iterator[Problem]:
+    """A run is compared with a run that has no baseline of its own, so never with itself, nor in a circle."""
+    sql = (
+        "SELECT runs.uuid AS uuid, baselines.uuid AS baseline FROM runs "
+        "JOIN runs AS baselines ON baselines.id = runs.baseline_run_id "
+        "WHERE baselines.baseline_run_id IS NOT NULL ORDER BY runs.id"
+    )
+    for row in wh.rows(sql):
+        own = row["uuid"] == row["baseline"]
+        what = "is its own baseline" if own else f"has run {row['baseline']} as baseline, which has one itself"
+        yield Problem(
+            check="baselines",
+            what=f"run {row['uuid']} {what}",
+            fix="restore it from a backup, or let it have none: "
+            + _sql(wh, f"UPDATE runs SET baseline_run_id = NULL WHERE uuid = '{row['uuid']}'"),
+        )
 
 
 def _renew(wh: Warehouse, uuid: str) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from rhodb.errors import DatabaseBusyError, DatabaseError, RhodbError
-from rhodb.location import Location, locate, sqlite_uri
+from rhodb.location import Location, locate, shown, sqlite_uri
 
 __all__ = ["Location", "is_locked", "locate", "lock_bulk_writers", "server_engine", "sqlite_engine", "translate"]
 
@@ -76,9 +76,7 @@ def server_engine(url: URL) -> Engine:
     try:
         return create_engine(url, pool_pre_ping=True)
     except ModuleNotFoundError as error:
-        raise DatabaseError(
-            f"{url.render_as_string()} needs the package psycopg: pip install 'psycopg[binary]'"
-        ) from error
+        raise DatabaseError(f"{shown(url)} needs the package psycopg: pip install 'psycopg[binary]'") from error
 
 
 BULK_LOCK = 0x72686F6463

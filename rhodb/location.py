@@ -1,6 +1,7 @@
 """Where the warehouse is: a file or a server. Loads no SQLAlchemy for a file."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ class Location:
     """The path as it was asked for, `~` and what is relative resolved, links not followed."""
 
     def __str__(self) -> str:
-        return str(self.path) if self.path else self.url.render_as_string() if self.url else "?"
+        return str(self.path) if self.path else shown(self.url) if self.url else "?"
 
     @property
     def folder(self) -> Path:
@@ -53,15 +54,27 @@ def locate(db: str | os.PathLike[str] | None = None) -> Location:
     try:
         url = make_url(text)
         backend = url.get_backend_name()
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise DatabaseError(f"{text!r} is not a database URL: {error}") from error
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:  # ValueError: a port that is no number
+        said = without_passwords(str(error))
+        raise DatabaseError(f"{without_passwords(text)!r} is not a database URL: {said}") from None
     if backend == "sqlite":
         if not url.database or url.database == ":memory:":
-            raise DatabaseError(f"{text!r} does not name a file: write sqlite:///PATH")
+            raise DatabaseError(f"{without_passwords(text)!r} does not name a file: write sqlite:///PATH")
         return _file(url.database)
     if backend in ("postgresql", "postgres"):
         return Location(path=None, url=url.set(drivername="postgresql+psycopg"))
     raise DatabaseError(f"rhodb knows no {backend!r} databases: give a file path or a PostgreSQL URL")
+
+
+def shown(url: "URL") -> str:
+    """A URL for people: without its password, wherever it stands."""
+    return without_passwords(url.render_as_string())
+
+
+def without_passwords(text: str) -> str:
+    """A text that may be a URL, with `***` for what may be a password: after the user, or in a parameter."""
+    text = re.sub(r"(//[^/?#\s:]*):.*@", r"\1:***@", text)
+    return re.sub(r"(?i)(\w*(?:password|passwd|secret|token)\w*)(=|%3D)[^&\s'\"]*", r"\1\2***", text)
 
 
 def _file(text: str) -> Location:

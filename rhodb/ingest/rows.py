@@ -289,7 +289,7 @@ class Rows(Driver):
         """Note an ingested file; its row number."""
         columns = "path, name, sha256, bytes, format, runs_read, runs_added, ingested_at, extra"
         self.execute(
-            f"INSERT INTO sources ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO sources ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path, sha256) DO NOTHING",
             (
                 str(contents.candidate.path),
                 contents.candidate.name,
@@ -313,7 +313,7 @@ class Rows(Driver):
     def link(self, source: int, links: Sequence[tuple[int, str]]) -> None:
         """Note where in a file its runs stand."""
         rows = sorted({(run_id, source, place) for run_id, place in links})
-        bulk_insert(self.connection, "run_sources", ("run_id", "source_id", "place"), rows)
+        bulk_insert(self.connection, "run_sources", ("run_id", "source_id", "place"), rows, new_only=True)
 
     def _next_id(self) -> int:
         if not self._ids:

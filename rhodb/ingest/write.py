@@ -56,7 +56,10 @@ class Writer:
         self._links = []
 
     def runs_of_known_file(self, contents: Contents) -> int | None:
-        """Runs of a file whose contents are ingested already, else None. A new path of it is noted."""
+        """Runs of a file whose contents are ingested already, else None. A new path of it is noted.
+
+        With `replace` the newest version of a file is read again: an earlier `keep` may have kept older results.
+        """
         path = str(contents.candidate.path)
         rows = self.stored.fetch(
             "SELECT id, path, format, runs_read FROM sources WHERE sha256 = ? ORDER BY id", (contents.sha256,)
@@ -64,6 +67,9 @@ class Writer:
         if not rows:
             return None
         first, _, format_, n_runs = rows[0]
+        newest = self.stored.fetch("SELECT max(id) FROM sources WHERE name = ?", (contents.candidate.name,))[0][0]
+        if self.policy == "replace" and newest in {row[0] for row in rows}:
+            return None
         if all(row[1] != path for row in rows):
             source = self.rows.source(contents, format_, extra={}, n_read=n_runs, n_added=0)
             self.stored.execute(

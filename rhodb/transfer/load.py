@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError
 
 from rhodb.errors import InputError
 from rhodb.place import Kind, absolute, for_reading, look
@@ -24,9 +24,24 @@ def load_export(wh: Warehouse, folder: Path, *, on_conflict: Policy = "report") 
     manifest = read_manifest(folder)
     with tempfile.TemporaryDirectory() as place:
         with Warehouse.open(Path(place) / "export.db") as copy:
-            _fill(copy, folder, manifest)
+            try:
+                _fill(copy, folder, manifest)
+            except (DBAPIError, RecursionError, OverflowError, TypeError, AttributeError, LookupError) as error:
+                raise InputError(f"{folder} cannot be imported: {_first_line(error)}") from error
+            _check_baselines(copy, folder)
         with Warehouse.open(Path(place) / "export.db", create=False, read_only=True) as copy:
             return merge(wh, copy, on_conflict=on_conflict)
+
+
+def _first_line(error: BaseException) -> str:
+    said = error.orig if isinstance(error, DBAPIError) else error
+    return (str(said).splitlines() or [type(error).__name__])[0]
+
+
+def _check_baselines(copy: Warehouse, folder: Path) -> None:
+    own = copy.rows("SELECT uuid FROM runs WHERE baseline_run_id = id ORDER BY id LIMIT 1")
+    if own:
+        raise InputError(f"{folder} cannot be imported: run {own[0]['uuid']} is its own baseline")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -37,10 +52,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = for_reading(folder / MANIFEST)
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{folder} is no export of rhodb: {MANIFEST} cannot be read") from error
     if not isinstance(manifest, dict) or manifest.get("format") not in FORMATS:
         raise InputError(f"{path} does not say in which format the export is")
+    if not isinstance(manifest.get("rows", {}), dict):
+        raise InputError(f"{path} does not say how many rows each table has")
     if manifest.get("schema") != HEAD:
         raise InputError(
             f"{folder} was exported with schema {manifest.get('schema')}, this rhodb has {HEAD}: "
@@ -50,15 +67,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _fill(copy: Warehouse, folder: Path, manifest: dict[str, Any]) -> None:
-    rows = manifest.get("rows") or {}
+    rows = manifest.get("rows", {})
     with copy.write() as connection:
         connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")  # a run may stand before its baseline
         for table in Base.metadata.sorted_tables:
             path = folder / f"{table.name}.{manifest['format']}"
             try:
                 n = _fill_table(connection, table, for_reading(path), manifest["format"])
-            except (OSError, ValueError, KeyError, IntegrityError) as error:
-                raise InputError(f"{path} cannot be imported: {str(error).splitlines()[0]}") from error
+            except InputError:
+                raise
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError,
+                    NotImplementedError, DBAPIError) as error:  # fmt: skip
+                raise InputError(f"{path} cannot be imported: {_first_line(error)}") from error
             if n != rows.get(table.name):
                 raise InputError(f"{path} holds {n} rows, the export had {rows.get(table.name)}: it is not complete")
 
