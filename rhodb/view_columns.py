@@ -20,7 +20,7 @@ COMES_FROM: dict[str, tuple[str, ...]] = {
     "v_generation_probes": ("generated_answers", "runs"),
     "v_recomputed_scores": ("behavior_scores",),
     "v_hypotheses": ("hypotheses", "hypothesis_looks"),
-    "v_external_scores": ("external_scores", "external_evaluations"),
+    "v_external_scores": ("external_scores", "external_evaluations", "external_outcomes"),
 }
 """View -> tables whose columns it shows under their own names; the first that has a column explains it."""
 RENAMED = {

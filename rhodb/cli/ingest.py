@@ -96,6 +96,11 @@ def _print(report: "IngestReport", *, dry_run: bool) -> None:
         emit(rows)
     for file in report.files:
         _print_file(file)
+    passed = [file for file in report.files if file.status == "passed over"]
+    for file in passed[:MOST_SHOWN]:
+        note(f"passed over: {file.path}: {file.reason}")
+    if len(passed) > MOST_SHOWN:
+        note(f"passed over: and {len(passed) - MOST_SHOWN} more, listed by --json")
     states = Counter(file.status for file in report.files)
     typer.echo(", ".join(f"{n} files {state}" for state, n in states.items()) or "no result files found")
     if dry_run:
@@ -105,6 +110,8 @@ def _print(report: "IngestReport", *, dry_run: bool) -> None:
 
 
 def _print_file(file: "FileReport") -> None:
+    if file.status == "conflict" and file.reason:
+        note(f"conflict: {file.path}: {file.reason}")
     if file.status == "broken":
         note(f"broken: {file.path}: {file.json_path or 'the file'}: {file.reason}")
     for failed in file.failed_runs:

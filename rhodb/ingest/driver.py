@@ -154,7 +154,8 @@ def ingest_file(connection: Connection, writer: Writer, candidate: Candidate) ->
     try:
         contents = load(candidate)
         known = writer.runs_of_known_file(contents)
-        if known is not None:
+        again = writer.policy == "replace" and candidate.path.suffix in NOT_JSON
+        if known is not None and not again:
             report.status, report.reason = "known", "the same contents were ingested before"
             report.read = report.already = known
             return report
@@ -164,8 +165,10 @@ def ingest_file(connection: Connection, writer: Writer, candidate: Candidate) ->
             report.format = evaluations[0].tool if evaluations else "mlflow"
             with _whole(connection, writer):
                 write_evaluations(writer, contents, evaluations, report)
-                if report.conflicts and writer.policy == "report":
-                    raise _Stop
+            if report.conflicts and writer.policy == "report":
+                kept = "the warehouse's is kept, --on-conflict replace takes the file's"
+                report.status = "conflict"
+                report.reason = f"{len(report.conflicts)} of {report.read} evaluations have other results: {kept}"
             return report
         format_ = recognise(value, candidate)
         if format_ is None:

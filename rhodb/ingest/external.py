@@ -1,5 +1,6 @@
 """Other tools' evaluations as they write them: lm-evaluation-harness, Inspect AI, MLflow."""
 
+import json
 import math
 import re
 import sqlite3
@@ -50,6 +51,17 @@ class SampleDraft:
     text_value: str | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class MissingDraft:
+    """A score that is no number, or scores of samples that are none."""
+
+    task: str
+    metric: str
+    reason: str
+    """What stands there instead: NaN, inf, a list, unscored."""
+    n: int = 1
+
+
 @dataclass(kw_only=True)
 class Evaluation:
     """One evaluation of one model."""
@@ -62,7 +74,14 @@ class Evaluation:
     tool_version: str | None = None
     started_at: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    status: str | None = None
+    """The tool's own word of how it ended, where it has one."""
+    finished: bool = True
+    n_samples: int | None = None
+    """Samples that were to be done, and those that were."""
+    n_done: int | None = None
     scores: list[ScoreDraft] = field(default_factory=list)
+    missing: list[MissingDraft] = field(default_factory=list)
     samples: Iterable[SampleDraft] = ()
     """Read from the file as they are gone through, once; raises FormatError on the way."""
 
@@ -81,6 +100,16 @@ def read_evaluations(path: Path, value: Any) -> list[Evaluation] | None:
     if path.suffix in (".db", ".sqlite"):
         return list(_mlflow(path))
     return None
+
+
+NOT_NUMBERS = ("NaN", "inf", "-inf")
+
+
+def not_a_number(value: float) -> str | None:
+    """Why a value is kept as missing; None for a number. Beyond 1e300 a value stands for an infinity."""
+    if math.isnan(value):
+        return "NaN"
+    return None if abs(value) < 1e300 else "inf" if value > 0 else "-inf"
 
 
 def _time(seconds: float) -> str:
@@ -103,10 +132,12 @@ def _lm_eval(value: Object) -> Evaluation:
     """A results file. Metrics are `name,filter`; `name_stderr,filter` is the standard error of it."""
     read, _ = f.read(LM_EVAL, value)
     config = dict(read["config"] or {})
-    scores = []
+    scores: list[ScoreDraft] = []
+    missing: list[MissingDraft] = []
     for task, entries in read["results"].items():
         try:
-            scores += list(_lm_eval_scores(task, f.mapping(entries), read))
+            for draft in _lm_eval_scores(task, f.mapping(entries), read):
+                (missing if isinstance(draft, MissingDraft) else scores).append(draft)  # type: ignore[arg-type]
         except FormatError as error:
             raise error.under(f".results{step(task)}") from None
     started = None if read["date"] is None else _time(read["date"])
@@ -120,6 +151,7 @@ def _lm_eval(value: Object) -> Evaluation:
         started_at=started,
         config={**config, "n-shot": read["shots"]},
         scores=scores,
+        missing=missing,
     )
 
 
@@ -135,7 +167,7 @@ def _name(read: Object, config: Object) -> str:
     return f.name(found)
 
 
-def _lm_eval_scores(task: str, entries: Object, read: Object) -> Iterator[ScoreDraft]:
+def _lm_eval_scores(task: str, entries: Object, read: Object) -> Iterator[ScoreDraft | MissingDraft]:
     counts = (read["counts"] or {}).get(task) or {}
     n = counts.get("effective") if isinstance(counts, dict) else None
     version = (read["versions"] or {}).get(task)
@@ -143,12 +175,13 @@ def _lm_eval_scores(task: str, entries: Object, read: Object) -> Iterator[ScoreD
         name, comma, filter_ = key.partition(",")
         if not comma or name.endswith("_stderr"):
             continue  # alias, sample_len and the like
+        if raw is None or (isinstance(raw, float) and not_a_number(raw)):
+            yield MissingDraft(task=task, metric=key, reason="null" if raw is None else str(not_a_number(raw)))
+            continue
         try:
-            value = f.maybe_number(raw)
+            value = f.number(raw)
         except FormatError as error:
             raise error.under(step(key)) from None
-        if value is None:
-            continue
         error_ = entries.get(f"{name}_stderr,{filter_}")
         yield ScoreDraft(
             task=task,
@@ -163,14 +196,16 @@ def _lm_eval_scores(task: str, entries: Object, read: Object) -> Iterator[ScoreD
 def _lm_eval_samples(path: Path) -> Evaluation:
     """Samples of a task; the evaluation that they belong to stands in the results file of the same time beside them."""
     stamp = STAMP.search(path.name)
-    results = path.with_name(f"results_{stamp[1]}.json") if stamp else None
-    if results is None or not path.name.startswith("samples_"):
+    if stamp is None or not path.name.startswith("samples_"):
         raise FormatError("is no file of samples of lm-evaluation-harness (samples_TASK_TIME.jsonl)")
+    results = path.with_name(f"results_{stamp[1]}.json")
+    if not results.exists():  # with `--output_path D/NAME.json` they are NAME_TIME.json
+        results = next((file for file in sorted(path.parent.glob(f"*_{stamp[1]}.json"))), results)
     try:
         evaluation = _lm_eval(f.mapping(parse_bytes(results.read_bytes())))
     except (OSError, FormatError) as error:
         raise FormatError(f"needs {results.name} beside it, which cannot be read") from error
-    task = path.name.removeprefix("samples_")[: -len(stamp[0]) if stamp else None]
+    task = path.name.removeprefix("samples_")[: -len(stamp[0])]
     evaluation.place = f"samples of {task}"
     evaluation.samples = _lm_eval_lines(task, path)
     return evaluation
@@ -194,11 +229,19 @@ def _lm_eval_sample(task: str, entry: Object) -> Iterator[SampleDraft]:
         raise FormatError("is missing", ".doc_id")
     for name in names:
         value = entry.get(f.text(name))
-        if isinstance(value, int | float) and math.isfinite(value):
-            metric = f"{name},{entry.get('filter', 'none')}"
-            yield SampleDraft(
-                task=task, sample=str(entry["doc_id"]), metric=metric, value=float(value), text_value=None
-            )
+        metric = f"{name},{entry.get('filter', 'none')}"
+        yield _sample(task, str(entry["doc_id"]), metric, value)
+
+
+def _sample(task: str, sample: str, metric: str, value: Any) -> SampleDraft:
+    """A number as such; a word, a list (what f1, mcc or perplexity are computed of) or a NaN as text."""
+    if isinstance(value, int | float) and not_a_number(value) is None:
+        return SampleDraft(task=task, sample=sample, metric=metric, value=float(value), text_value=None)
+    if isinstance(value, float):
+        text = str(not_a_number(value))
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return SampleDraft(task=task, sample=sample, metric=metric, value=None, text_value=text)
 
 
 def _inspect(path: Path, value: Any) -> Evaluation:
@@ -220,24 +263,33 @@ def _inspect(path: Path, value: Any) -> Evaluation:
         tool_version=(spec.packages or {}).get("inspect_ai"),
         started_at=str(spec.created),
         config=orjson.loads(orjson.dumps({"task_args": spec.task_args, "dataset": spec.dataset.name}, default=str)),
+        status=str(log.status),
+        finished=log.status == "success",
+        n_samples=log.results.total_samples,
+        n_done=log.results.completed_samples,
     )
     for score in log.results.scores:
-        metrics = {name: metric.value for name, metric in score.metrics.items()}
-        error_ = metrics.pop("stderr", None)
-        evaluation.scores += [
-            ScoreDraft(
-                task=spec.task,
-                metric=f"{score.name}/{name}",
-                value=float(value),
-                se=float(error_) if name in ("accuracy", "mean") and error_ is not None else None,
-                n=log.results.completed_samples or None,
-                task_version=version,
-            )
-            for name, value in metrics.items()
-            if math.isfinite(value)
-        ]
+        _inspect_scores(evaluation, spec.task, version, score)
     evaluation.samples = _inspect_samples(reader, spec.task, path, value)
     return evaluation
+
+
+def _inspect_scores(evaluation: Evaluation, task: str, version: str | None, score: Any) -> None:
+    """The metrics of a scorer. `stderr` is that of accuracy or mean; beside neither it stays a metric."""
+    metrics = {name: float(metric.value) for name, metric in score.metrics.items()}
+    error = metrics.pop("stderr") if "stderr" in metrics and {"accuracy", "mean"} & metrics.keys() else None
+    for name, value in metrics.items():
+        metric, reason = f"{score.name}/{name}", not_a_number(value)
+        if reason is not None:
+            evaluation.missing.append(MissingDraft(task=task, metric=metric, reason=reason))
+            continue
+        known = error if name in ("accuracy", "mean") and error is not None and not not_a_number(error) else None
+        evaluation.scores.append(
+            ScoreDraft(task=task, metric=metric, value=value, se=known, n=score.scored_samples, task_version=version)
+        )
+    if score.unscored_samples:
+        unscored = MissingDraft(task=task, metric=str(score.name), reason="unscored", n=score.unscored_samples)
+        evaluation.missing.append(unscored)
 
 
 def _through(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -264,17 +316,7 @@ def _inspect_samples(reader: Any, task: str, path: Path, value: Any) -> Iterator
 
 def _inspect_sample(task: str, raw: Any) -> Iterator[SampleDraft]:
     for name, score in (raw.scores or {}).items():
-        value = score.value
-        is_number = isinstance(value, int | float)
-        if is_number and not math.isfinite(value):
-            continue
-        yield SampleDraft(
-            task=task,
-            sample=f"{raw.id} (epoch {raw.epoch})",
-            metric=str(name),
-            value=float(value) if is_number else None,
-            text_value=None if is_number else value if isinstance(value, str) else orjson.dumps(value).decode(),
-        )
+        yield _sample(task, f"{raw.id} (epoch {raw.epoch})", str(name), score.value)
 
 
 def _mlflow(path: Path) -> Iterator[Evaluation]:
@@ -288,19 +330,25 @@ def _mlflow(path: Path) -> Iterator[Evaluation]:
             ).fetchall()
             for uuid, name, status, started, experiment in runs:
                 params = dict(store.execute("SELECT key, value FROM params WHERE run_uuid = ? ORDER BY key", (uuid,)))
-                sql = "SELECT key, value, step FROM latest_metrics WHERE run_uuid = ? AND is_nan = 0 ORDER BY key"
-                yield Evaluation(
+                sql = "SELECT key, value, is_nan FROM latest_metrics WHERE run_uuid = ? ORDER BY key"
+                evaluation = Evaluation(
                     tool="mlflow",
                     identity=str(uuid),
                     model=next((params[key] for key in MODEL_PARAMS if params.get(key)), "unknown"),
                     place=f"run {uuid}",
                     started_at=None if started is None else _time(started / 1000),
                     config={"run": name, "status": status, "params": params},
-                    scores=[
-                        ScoreDraft(task=str(experiment), metric=str(key), value=float(value))
-                        for key, value, _ in store.execute(sql, (uuid,))
-                        if abs(value) < 1e300
-                    ],
+                    status=str(status),
+                    finished=status == "FINISHED",
                 )
+                for key, value, is_nan in store.execute(sql, (uuid,)):
+                    # An infinity is stored as the largest float.
+                    reason = "NaN" if is_nan else not_a_number(value)
+                    if reason is None:
+                        evaluation.scores.append(ScoreDraft(task=str(experiment), metric=str(key), value=float(value)))
+                    else:
+                        missing = MissingDraft(task=str(experiment), metric=str(key), reason=reason)
+                        evaluation.missing.append(missing)
+                yield evaluation
     except sqlite3.Error as error:
         raise FormatError(f"is no SQLite store of MLflow ({error})") from error

@@ -103,6 +103,45 @@ class ExternalEvaluation(Base):
     config: Mapped[str] = mapped_column(Text, comment="Settings that the tool recorded, JSON.")
 
 
+class ExternalOutcome(Base):
+    __tablename__ = "external_outcomes"
+    __table_args__ = (
+        at_least("samples"),
+        at_least("samples_done"),
+        {"comment": "How other tools' evaluations ended, and on how many of their samples.", **STRICT},
+    )
+
+    evaluation_id: Mapped[int] = mapped_column(
+        ForeignKey("external_evaluations.id", ondelete="CASCADE"),
+        primary_key=True,
+        comment="Evaluation.",
+        autoincrement=False,
+    )
+    status: Mapped[str] = mapped_column(Text, comment="The tool's own word, e.g. success, cancelled, RUNNING.")
+    finished: Mapped[int] = mapped_column(Integer, comment="1 if it came to its end, else 0.")
+    samples: Mapped[int | None] = mapped_column(Integer, comment="Samples that were to be done, epochs counted.")
+    samples_done: Mapped[int | None] = mapped_column(Integer, comment="Samples that were done.")
+
+
+class ExternalMissing(Base):
+    __tablename__ = "external_missing"
+    __table_args__ = (
+        at_least("n", 1),
+        {"comment": "Scores of other tools' evaluations that are no number, and why.", **STRICT},
+    )
+
+    evaluation_id: Mapped[int] = mapped_column(
+        ForeignKey("external_evaluations.id", ondelete="CASCADE"),
+        primary_key=True,
+        comment="Evaluation.",
+        autoincrement=False,
+    )
+    task: Mapped[str] = mapped_column(Text, primary_key=True, comment="Task.")
+    metric: Mapped[str] = mapped_column(Text, primary_key=True, comment="Metric.")
+    reason: Mapped[str] = mapped_column(Text, primary_key=True, comment="What stands there, e.g. NaN, unscored.")
+    n: Mapped[int] = mapped_column(Integer, comment="How often.")
+
+
 class ExternalScore(Base):
     __tablename__ = "external_scores"
     __table_args__ = (
