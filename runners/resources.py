@@ -7,6 +7,10 @@ from typing import Final
 
 import psutil
 
+from rhodb.errors import InputError
+
+BLAS_TOLD: Final = "RHODB_BLAS_TOLD"
+"""Set for workers where the first one has said that OpenBLAS is not used."""
 CGROUP: Final = Path("/sys/fs/cgroup")
 """Version 2; inside a container the container's own."""
 
@@ -27,3 +31,11 @@ def free_memory(cgroup: Path = CGROUP) -> int:
         used = int((cgroup / "memory.current").read_text()) - int(parts["inactive_file"])
         available = min(available, max(0, limit - used))
     return available
+
+
+def check_mlx() -> None:
+    """Raises InputError where MLX cannot be imported, as on a system older than its wheel was made for."""
+    try:
+        import runners.backend.device  # noqa: F401
+    except (ImportError, OSError) as error:
+        raise InputError(f"MLX cannot be loaded ({error}): `pip install --force-reinstall mlx` may help") from error

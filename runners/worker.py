@@ -26,6 +26,7 @@ from runners.cells import Cell, Session
 from runners.events import Ended, Scored, Stepped
 from runners.execution import execute
 from runners.plans import PlannedRun, PlanSession, models_by_identity
+from runners.resources import check_mlx
 
 REPORT_S: Final = 0.2
 """Progress is sent no more often, but for the last of a phase."""
@@ -122,6 +123,11 @@ def _live_with_coordinator() -> None:
 
 def _serve(connection: Connection) -> None:
     setup: Setup = connection.recv()
+    try:
+        check_mlx()
+    except RhodbError as error:
+        connection.send(Refused(message=str(error), exit_code=error.exit_code))
+        return
     from rhodb.vectors import WarehouseVectors
     from runners.backend.blas import blas_threads
     from runners.backend.cores import granted

@@ -9,7 +9,7 @@ import typer
 
 from rhodb.cli.lazy import make_app
 from rhodb.cli.options import CsvOption, DbOption, JsonOption, MarkdownOption, example, output_format
-from rhodb.cli.output import console, emit, emit_json, note
+from rhodb.cli.output import console, doing, emit, emit_json, note
 
 if TYPE_CHECKING:
     from analysis.claims import Claim, Verdict
@@ -239,9 +239,10 @@ def _verify(claims: "Sequence[Claim]", db: str | None) -> "tuple[Verdict, ...]":
     if db is None:
         peeked = Warehouse.peek(db)
         if peeked is None:
-            return verify_claims(None, claims)
+            with doing("recomputing the claims"):
+                return verify_claims(None, claims)
         peeked.close()
-    with Warehouse.open(db, create=False, read_only=True) as wh:
+    with Warehouse.open(db, create=False, read_only=True) as wh, doing("recomputing the claims"):
         return verify_claims(wh, claims)
 
 

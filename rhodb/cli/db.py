@@ -7,7 +7,7 @@ import typer
 
 from rhodb.cli.lazy import make_app
 from rhodb.cli.options import CsvOption, DbOption, JsonOption, MarkdownOption, example, output_format
-from rhodb.cli.output import emit, note
+from rhodb.cli.output import doing, emit, note
 
 app = make_app("Create, upgrade, check and locate the warehouse.")
 
@@ -24,7 +24,7 @@ def upgrade(db: DbOption = None) -> None:
     if location.path is not None:
         for_warehouse(location.asked or location.path, create=True)
     before = current(location) if location.path is None or location.path.is_file() else None
-    with Warehouse.open(db):
+    with doing("bringing the schema up to date"), Warehouse.open(db):
         pass
     after = current(location)
     if before == after:
@@ -57,7 +57,7 @@ def check(
     from rhodb.check import check as run_checks
     from rhodb.warehouse import Warehouse
 
-    with Warehouse.open(db, read_only=True) as wh:
+    with doing("checking every row"), Warehouse.open(db, read_only=True) as wh:
         problems = run_checks(wh, recompute=not quick)
         place = str(wh.location)
     chosen = output_format(json=json, csv=csv, markdown=markdown)
@@ -91,7 +91,9 @@ def backup(
     from rhodb.warehouse import Warehouse
 
     with Warehouse.open(db, create=False, read_only=True) as wh:
-        typer.echo(f"backup: {run_backup(wh, target)}")
+        with doing("copying the warehouse"):
+            made = run_backup(wh, target)
+        typer.echo(f"backup: {made}")
 
 
 @app.command(**example("rhodb db vacuum"))
@@ -101,5 +103,6 @@ def vacuum(db: DbOption = None) -> None:
     from rhodb.warehouse import Warehouse
 
     with Warehouse.open(db, create=False) as wh:
-        done = run_vacuum(wh)
+        with doing("giving space back"):
+            done = run_vacuum(wh)
         typer.echo(f"{wh.location}: {done.before / 1e6:.1f} MB -> {done.after / 1e6:.1f} MB")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from rhodb.cli.output import note
-from rhodb.cli.run_output import print_plan, print_report
+from rhodb.cli.output import doing, note
+from rhodb.cli.preflight import check_machine, check_memory
+from rhodb.cli.run_output import measured_rate, print_plan, print_report
 from rhodb.errors import InputError
 from runners.registry import load_runner
 
@@ -50,11 +51,13 @@ def run_experiment(
 
     runner = load_runner(name)
     resolved = resolve(runner.config, preset=preset, file=config, options=given)
+    check_machine(invocation.db)
     if not (invocation.dry_run or RANKS in os.environ):
         _run_on_workers([PlannedRun(runner=name, config=resolved)], invocation, is_plan=False)
         return
     with kept_in(WarehouseVectors(invocation.db, keep=not invocation.dry_run)):
-        session = runner.prepare(resolved)
+        with doing(f"loading model {resolved.model} and probes"):
+            session = runner.prepare(resolved)
         if invocation.dry_run:
             print_plan(session, invocation.db, json=invocation.json)
         else:
@@ -68,6 +71,7 @@ def run_plan(plan: Path, invocation: Invocation, *, cluster: str | None) -> None
     from runners.plans import PlanSession, read_plan
 
     runs = read_plan(plan)
+    check_machine(invocation.db)
     if cluster is None and RANKS not in os.environ:
         _run_on_workers(runs, invocation, is_plan=True)
         return
@@ -81,10 +85,14 @@ def run_plan(plan: Path, invocation: Invocation, *, cluster: str | None) -> None
 def _run_on_workers(runs: Sequence["PlannedRun"], invocation: Invocation, *, is_plan: bool) -> None:
     """In processes on this machine; this one plans and writes."""
     from runners.coordinator import Coordinator
+    from runners.resources import BLAS_TOLD
     from runners.workers import ProcessPool
 
     with ProcessPool(runs, is_plan=is_plan, db=invocation.db, workers=invocation.workers) as pool:
-        session = pool.describe()
+        with doing("loading the model and probes, planning, measuring this machine's speed"):
+            session = pool.describe()
+        check_memory(session.peak_bytes - session.resident_bytes)
+        os.environ[BLAS_TOLD] = "1"
         _run_and_report(session, invocation, session.provenance, partial(Coordinator, pool=pool))
 
 
@@ -127,8 +135,9 @@ def _run_and_report(session: Any, invocation: Invocation, provenance: "Provenanc
     from rhodb.warehouse import Warehouse
     from runners.reporting import make_reporter
 
+    rate = measured_rate(session)
     with Warehouse.open(invocation.db) as warehouse:
-        reporter = make_reporter(session.seconds_per_work())
+        reporter = make_reporter(rate)
         planner = make(session, warehouse, reporter, provenance=provenance, retry_failed=invocation.retry_failed)
         try:
             with terminate_as_interrupt():

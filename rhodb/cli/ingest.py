@@ -9,7 +9,7 @@ import typer
 
 from rhodb.cli.lazy import make_app
 from rhodb.cli.options import DbOption, JsonOption, example
-from rhodb.cli.output import emit, emit_json, note
+from rhodb.cli.output import doing, emit, emit_json, note
 
 if TYPE_CHECKING:
     from rhodb.ingest import FileReport, IngestReport
@@ -45,7 +45,9 @@ def ingest(
     """Read result files: each whole or not at all, the same contents once. Exit code 1 if any was refused."""
     from rhodb.ingest.driver import check_policy
 
-    report = _ingest(paths, db, on_conflict=check_policy(on_conflict), strict=strict, dry_run=dry_run)
+    policy = check_policy(on_conflict)
+    with doing("reading the files"):
+        report = _ingest(paths, db, on_conflict=policy, strict=strict, dry_run=dry_run)
     if json:
         emit_json(_as_json(report))
     else:

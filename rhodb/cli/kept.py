@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from rhodb.cli.output import note
+from rhodb.cli.output import doing, note
 
 if TYPE_CHECKING:
     from analysis.answers import Answer
@@ -20,6 +20,11 @@ Chosen = TypeVar("Chosen", bound="StudyOptions | LandscapeOptions")
 
 def kept(db: str | None, ask: "Callable[[Warehouse], tuple[Answered[R], Chosen]]") -> "tuple[R, Chosen]":
     """What `ask` answers over the warehouse opened for reading, and its options; stored where it is new."""
+    with doing("reading rows and computing"):
+        return _kept(db, ask)
+
+
+def _kept(db: str | None, ask: "Callable[[Warehouse], tuple[Answered[R], Chosen]]") -> "tuple[R, Chosen]":
     from analysis.stored import MOST_STORED, store, too_large
     from rhodb.errors import DatabaseError
     from rhodb.warehouse import Warehouse

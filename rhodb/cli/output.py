@@ -3,13 +3,17 @@
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 
 Row = Mapping[str, Any]
 
+SILENCE_S = 0.6
+"""No command is silent for much longer than this, nor than a second with what it takes to start."""
 PIPE_WIDTH = 200
 """Characters of a table's line where nobody's terminal limits it."""
 
@@ -55,6 +59,18 @@ def cell(value: Any) -> str:
 def note(message: str) -> None:
     """A message beside the results (stderr), so that stdout stays clean for pipes."""
     typer.echo(message, err=True)
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Say what is being done (stderr) where the block takes long enough for a person to wonder."""
+    timer = threading.Timer(SILENCE_S, note, args=(f"{what} ...",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def console(*, stderr: bool = False) -> Any:

@@ -7,6 +7,7 @@ import typer
 
 from rhodb.cli.lazy import make_app
 from rhodb.cli.options import DbOption, JsonOption, example
+from rhodb.cli.output import doing
 
 app = make_app("", no_args_is_help=True)
 
@@ -25,4 +26,6 @@ def plan(
 
     runs = read_plan(file)
     with kept_in(WarehouseVectors(db, keep=False)):
-        print_plan(PlanSession(runs), db, json=json)
+        with doing("loading models and probes"):
+            session = PlanSession(runs)
+        print_plan(session, db, json=json)

@@ -10,7 +10,7 @@ import typer
 
 from rhodb.cli.lazy import make_app
 from rhodb.cli.options import DbOption, JsonOption, example
-from rhodb.cli.output import console, emit_json, note
+from rhodb.cli.output import console, doing, emit_json, note
 from rhodb.errors import InputError, UnknownNameError
 from rhodb.place import Kind, absolute, for_folder, for_output, look, write_whole
 
@@ -232,9 +232,10 @@ def _usual_split(wh: "Warehouse") -> str:
 
 @contextmanager
 def _progress() -> "Iterator[Progress]":
-    """The section in hand, on a terminal only."""
+    """The section in hand; where there is no terminal, only that something is being done."""
     if not sys.stderr.isatty():
-        yield lambda title, number, count: None
+        with doing("computing the report's sections"):
+            yield lambda title, number, count: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

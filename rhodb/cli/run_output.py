@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from rhodb.cli.output import console, emit, emit_json, note, table
+from rhodb.cli.output import console, doing, emit, emit_json, note, table
 
 if TYPE_CHECKING:
     from rhodb.warehouse import Warehouse
     from runners.cells import Cell, Session
     from runners.executor import Report
+
+
+def measured_rate(session: "Session") -> float:
+    """Seconds for one unit of work on this machine now, measured once the cells are planned."""
+    with doing("planning the cells"):
+        _ = session.cells
+    with doing("measuring this machine's speed on a few pairs"):
+        return session.seconds_per_work()
 
 
 def print_plan(session: "Session", db: str | None, *, json: bool) -> None:
@@ -21,7 +29,7 @@ def print_plan(session: "Session", db: str | None, *, json: bool) -> None:
     from runners.reporting import duration
     from runners.scoring_session import ScoringSession
 
-    rate = session.seconds_per_work()
+    rate = measured_rate(session)
     warehouse = Warehouse.peek(db)
     identities = [cell.identity for cell in session.cells]
     statuses = [None] * len(identities) if warehouse is None else store.find(warehouse, identities)

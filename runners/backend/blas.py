@@ -26,6 +26,7 @@ from runners.backend.blas_library import (
     open_library,
 )
 from runners.backend.blas_proof import TRIAL, prove
+from runners.resources import BLAS_TOLD
 
 AS_SHIPPED = "as shipped with mlx"
 QUICK_SIZE = 256
@@ -125,7 +126,7 @@ def _as_shipped(reason: str, path: Path | None = None, kernel: str | None = None
 
 def _warn(reason: str) -> None:
     """Say once a command, not once a worker, that products will be slow."""
-    if multiprocessing.parent_process() is None and sys.stderr is not None:
+    if multiprocessing.parent_process() is None and BLAS_TOLD not in os.environ and sys.stderr is not None:
         print(f"rhodb: {reason}; MLX's own BLAS serves, many times slower", file=sys.stderr)  # noqa: T201
 
 
