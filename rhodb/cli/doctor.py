@@ -56,9 +56,8 @@ def examine(db: str | None) -> Iterator[Finding]:
     for what, (activity, check) in checks.items():
         try:
             with doing(activity):
-                found = list(check())
-            yield from found
-        except RhodbError as error:
+                yield from check()
+        except (RhodbError, ImportError) as error:  # without MLX, no model
             yield Finding(what=what, state="problem", found=str(error), advice="see the sentence to the left")
 
 
