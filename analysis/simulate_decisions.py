@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from analysis.hypothesis_plan import fixed_power
 from analysis.simulate import heavy_tailed, normal, skewed
 from analysis.stats.anytime import AnyTime
 from analysis.stats.decisions import UP, Question, Rule, first_outcome, moments
@@ -139,11 +140,6 @@ def family_supported(rule: Rule, values: Array, alpha: float) -> npt.NDArray[np.
                     break
                 supported[study, np.flatnonzero(crossed)[0]] = True
     return supported
-
-
-def fixed_power(n: int, effect: float, alpha: float) -> float:
-    """Power of the one-sided t test of n values."""
-    return float(special.nctdtr(n - 1, -effect * np.sqrt(n), special.stdtrit(n - 1, alpha)))
 
 
 def fixed_seeds(effect: float, alpha: float, power: float) -> int:

@@ -302,8 +302,18 @@ def store_look(wh: Warehouse, h: Hypothesis, look: Look) -> None:
         )
 
 
-def evidence(wh: Warehouse, h: Hypothesis) -> Evidence:
-    """Differences of the seeds that are done since registration. Raises InputError where two strata match."""
+def earlier(wh: Warehouse, h: Hypothesis) -> Evidence:
+    """Differences of all seeds that were ever run, for planning only: they are no evidence."""
+    rows = wh.rows(saved_query("hypothesis_runs"), model=h.model)
+    seeds = tuple(sorted({row["seed"] for row in rows}))
+    return evidence(wh, replace(h, seeds=seeds, registered_at=""), gaps=True)
+
+
+def evidence(wh: Warehouse, h: Hypothesis, *, gaps: bool = False) -> Evidence:
+    """Differences of the seeds that are done since registration, up to the first that is not (unless `gaps`).
+
+    Raises InputError where two strata match.
+    """
     rows = wh.rows(
         saved_query("hypothesis_scores"), model=h.model, behavior=h.behavior, metric=h.metric, split=h.split,
         since=h.registered_at,
@@ -323,10 +333,12 @@ def evidence(wh: Warehouse, h: Hypothesis) -> Evidence:
     for seed in h.seeds:
         found = [by_arm[arm].get(seed) for arm in h.arms]
         held = [row for row in found if row is not None]
-        if len(held) < len(found):
-            break
-        control = held[1]["value"] if len(held) == 2 else held[0]["baseline_value"]
+        control = None
+        if len(held) == len(found):
+            control = held[1]["value"] if len(held) == 2 else held[0]["baseline_value"]
         if control is None:
+            if gaps:
+                continue
             break
         values.append(held[0]["value"] - control)
         runs.append(tuple(row["run"] for row in held))

@@ -163,6 +163,64 @@ def withdraw(
     typer.echo(f"withdrawn: {name}")
 
 
+@app.command(
+    "plan",
+    **example(
+        "rhodb hypothesis plan refusal-kept", "rhodb hypothesis plan refusal-kept --sd 0.05 --minutes-per-seed 4"
+    ),
+)
+def plan(
+    name: NameArgument,
+    *,
+    sd: Annotated[
+        float | None, typer.Option(help="SD of the differences over seeds.  [default: that of earlier runs]")
+    ] = None,
+    minutes_per_seed: Annotated[
+        float | None, typer.Option("--minutes-per-seed", help="Time of one seed.  [default: that of earlier runs]")
+    ] = None,
+    db: DbOption = None,
+    json: JsonOption = False,
+    csv: CsvOption = False,
+    markdown: MarkdownOption = False,
+) -> None:
+    """Show what it takes to decide a hypothesis: power, expected seeds and hours; nothing is run."""
+    from dataclasses import asdict
+    from statistics import fmean
+
+    from analysis.hypothesis_plan import plan_hypothesis, spread_of
+    from rhodb import hypotheses
+    from rhodb.errors import InputError
+    from rhodb.warehouse import Warehouse
+
+    for option, value in (("--sd", sd), ("--minutes-per-seed", minutes_per_seed)):
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"{option} must be above 0, got {value:g}")
+    chosen = output_format(json=json, csv=csv, markdown=markdown)
+    with Warehouse.open(db, create=False, read_only=True) as wh:
+        found = hypotheses.find(wh, name)
+        before = hypotheses.earlier(wh, found)
+    seconds = fmean(before.seconds) if before.seconds else None
+    if minutes_per_seed is not None:
+        seconds = 60 * minutes_per_seed
+    result = plan_hypothesis(found, spread_of(list(before.differences), sd), seconds_per_seed=seconds)
+    if chosen == "json":
+        emit_json(asdict(result))
+        return
+    emit([asdict(row) for row in result.scenarios], format=chosen)
+    interval = "" if result.sd_low is None else f" [{result.sd_low:.4g}, {result.sd_high:.4g}]"
+    source = f"from {result.n_earlier} earlier seeds, for planning only" if result.n_earlier else "as stated"
+    note(f"{sentence(found)}")
+    note(f"SD over seeds {result.sd:.4g}{interval} ({source}); at most {len(found.seeds)} seeds")
+    if result.detectable is not None:
+        seeds = result.fixed_seeds if result.fixed_seeds is not None else "more than 10,000"
+        note(f"fixed design with power {1 - found.beta:g} at the margin: {seeds} seeds")
+        note(
+            f"smallest effect that {len(found.seeds)} seeds at once would see with that power: {result.detectable:.4g}"
+        )
+    if result.hours_per_seed is None:
+        note("hours are not known: no earlier runs of these arms; give --minutes-per-seed")
+
+
 def sentence(h: Any) -> str:
     """The claim in words."""
     what = f"{h.metric} of {h.behavior} ({h.split}), {h.treatment} minus {h.control}"
