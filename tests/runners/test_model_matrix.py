@@ -1,7 +1,9 @@
 """Every family of mlx_lm: scores, losses, gradients against its own forward pass, MLX's autodiff and float64 NumPy."""
 
+import json
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import mlx.core as mx
 import model_zoo
@@ -13,6 +15,7 @@ from mlx.nn.losses import cross_entropy
 from mlx.nn.utils import value_and_grad
 from mlx.utils import tree_flatten
 from model_zoo import build, train_layers
+from tiny_model import save_tiny_model
 
 from rhodb.errors import InputError
 from runners.backend.anatomy import layer_list
@@ -212,3 +215,18 @@ def test_answers_are_the_most_probable_tokens_by_mlx_lm_s_whole_call(module):
         if closest > 1e-3:
             end = next((index for index, token in enumerate(tokens) if token in stops), TOKENS)
             assert answer.text == str(loaded.tokenizer.decode(tokens[:end])).strip()
+
+
+def test_a_run_says_how_its_model_was_computed(rhodb, tmp_path, tiny_probes_folder):
+    """Gemma 2 takes a batch's masks for heads, so it does without tree rows: the log and the run say so."""
+    folder = tmp_path / "gemma2"
+    folder.mkdir()
+    save_tiny_model(folder, build("gemma2"))
+    options = ["--model", folder, "--probes", tiny_probes_folder, "--max-length", "64", "--behaviors", "factual"]
+    done = rhodb("run", "fidelity-bench", *options)
+    assert done.returncode == 0, done.stderr
+    assert "model type 'gemma2' is computed through its parts, a text a row (tree: " in done.stdout + done.stderr
+    with closing(sqlite3.connect(tmp_path / "results" / "master.db")) as connection:
+        (uuid,) = connection.execute("SELECT uuid FROM runs").fetchone()
+    notes = json.loads(rhodb("runs", "show", uuid, "--json").stdout)["run"]["notes"]
+    assert notes["forward"]["fast_math"]["form"] == "rows" and "gemma2" in notes["forward_slower"][0]
