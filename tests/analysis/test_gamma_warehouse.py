@@ -251,7 +251,7 @@ def test_figures_of_a_warehouse_are_drawn(grid_db: Path, tmp_path: Path) -> None
     names = ("mc_distribution", "amplification", "sensitivity", "phase_diagram", "variance_ushape")
     assert {path.stem for path in paths} == {f"gamma_{name}" for name in names}
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="not a folder"):
         ushape_figures.draw(answer_of(grid_db, "ushape").drawing, tmp_path / "file")
 
 

@@ -80,7 +80,7 @@ def test_a_wrong_file_is_named(tmp_path, text, message):
     with pytest.raises(InputError, match=message) as error:
         resolve(TrainingConfig, file=file)
     assert "wrong.toml" in str(error.value)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         resolve(TrainingConfig, file=tmp_path / "missing.toml")
 
 
