@@ -61,7 +61,25 @@ def _study(name: str, *, db: str | None, figures: Path | None, explain: int | No
     result, _ = answer(name, given, db)
     if figures is not None:
         _draw(result, figures)
+    if name == "anomalies" and form == "table" and explain is None:
+        _show_asked_beforehand(db)
     _show(result, form, explain)
+
+
+ASKED = ["name", "state", "treatment", "control", "behavior", "metric", "seeds_used", "looks_made", "estimate", "low",
+         "high", "p"]  # fmt: skip
+
+
+def _show_asked_beforehand(db: str | None) -> None:
+    """Registered hypotheses, corrected within their families, apart from what was seen on the way."""
+    from rhodb.warehouse import Warehouse
+
+    with Warehouse.open(db, create=False, read_only=True) as warehouse:
+        rows = warehouse.rows("SELECT * FROM v_hypotheses ORDER BY hypothesis_id")
+    if rows:
+        typer.echo("Asked beforehand: registered hypotheses, corrected within their families")
+        emit(rows, columns=ASKED)
+        typer.echo("Seen on the way: exploratory, corrected together for all looks below")
 
 
 def everything(*, db: str | None, figures: Path | None, json: bool, **given: Any) -> None:

@@ -139,3 +139,13 @@ def test_an_arm_may_bring_settings_of_its_own():
     assert h.matches(h.treatment, {"condition": "rho-guided", "rho_weight": 0.5, "margin": 0.0, "lora_rank": 8})
     assert not h.matches(h.treatment, {"condition": "rho-guided", "rho_weight": 0.2, "margin": 0.0, "lora_rank": 8})
     assert not h.matches(h.treatment, {"condition": "rho-guided", "rho_weight": 0.5, "margin": 0.0, "lora_rank": 4})
+
+
+def test_earlier_runs_serve_planning_only(wh):
+    for seed, (a, b) in {5: (1.0, 0.5), 7: (2.0, 0.25)}.items():
+        put_run(wh, seed, "rho-guided", a, EARLY)
+        put_run(wh, seed, "sft-only", b, EARLY)
+    put_run(wh, 6, "rho-guided", 3.0, EARLY)
+    h = register(wh, asked(seeds=(1, 2, 3), looks=(2, 3)))
+    assert hypotheses.earlier(wh, h).differences == (0.5, 1.75)
+    assert hypotheses.evidence(wh, h).differences == ()

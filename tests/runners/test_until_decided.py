@@ -106,3 +106,10 @@ def test_limits_too_small_for_a_block_are_refused_before_anything_runs(study, tm
     assert "seeds are those" in rhodb(tmp_path, *command, "--seeds", "1", code=2).stderr
     assert "go with --until-decided" in rhodb(tmp_path, *command[:-1], "--budget", "1h", code=2).stderr
     assert rows(tmp_path, "SELECT COUNT(*) FROM runs") == [(0,)]
+
+
+def test_anomalies_tell_what_was_asked_beforehand_apart_from_what_was_seen(study):
+    folder, _, _ = study
+    said = rhodb(folder, "analyze", "anomalies").stdout
+    asked, seen = said.index("Asked beforehand"), said.index("Seen on the way")
+    assert asked < said.index("same") < seen
