@@ -285,7 +285,10 @@ def looks_at(wh: Warehouse, h: Hypothesis) -> list[Look]:
 
 
 def store_look(wh: Warehouse, h: Hypothesis, look: Look) -> None:
-    """Insert a look; one that was open and is decided now that the family has more alpha is replaced."""
+    """Insert a look; one that was open and is decided now that the family has more alpha is replaced.
+
+    Where another process has stored the same look, its row stays.
+    """
     row = asdict(look) | {"hypothesis_id": h.id, "made_at": now()}
     row |= {key: canonical_json(row[key]) for key in ("runs", "differences")}
     with wh.write() as connection:
@@ -297,7 +300,10 @@ def store_look(wh: Warehouse, h: Hypothesis, look: Look) -> None:
             row,
         )
         connection.execute(
-            text(f"INSERT INTO hypothesis_looks ({', '.join(row)}) VALUES ({', '.join(':' + key for key in row)})"),
+            text(
+                f"INSERT INTO hypothesis_looks ({', '.join(row)}) VALUES ({', '.join(':' + key for key in row)}) "
+                "ON CONFLICT DO NOTHING"
+            ),
             row,
         )
 

@@ -149,3 +149,16 @@ def test_earlier_runs_serve_planning_only(wh):
     h = register(wh, asked(seeds=(1, 2, 3), looks=(2, 3)))
     assert hypotheses.earlier(wh, h).differences == (0.5, 1.75)
     assert hypotheses.evidence(wh, h).differences == ()
+
+
+def test_a_look_is_stored_once_and_an_open_one_may_be_decided_later(wh):
+    h = register(wh, asked())
+    look = hypotheses.Look(
+        seeds=3, decision="open", level=0.025, p=0.04, mean=0.1, estimate=0.1, low=None, high=None, method="m",
+        runs=("a", "b"), differences=(0.1, 0.2, 0.0), seconds=1.0,
+    )  # fmt: skip
+    hypotheses.store_look(wh, h, look)
+    decided = dataclasses.replace(look, decision="supported", level=0.05)
+    hypotheses.store_look(wh, h, decided)
+    hypotheses.store_look(wh, h, dataclasses.replace(look, mean=9.0))
+    assert hypotheses.looks_at(wh, h) == [decided]
