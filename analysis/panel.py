@@ -5,7 +5,7 @@ configuration that differ only in condition, λ and γ. What breaks a design is 
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -33,12 +33,15 @@ class Sheet:
     """One stratum. `values` is Δ (the score where no run has a baseline): seeds x behaviors, NaN where missing."""
 
     model: str
+    fingerprint: str
+    """Of the model's weights: two models may bear one key."""
     arm: Arm
     settings: tuple[tuple[str, str], ...]
     experiment: str
     """Experiments that the runs stem from, where they had to be told apart; else empty."""
     apart: str = ""
-    """Settings in which it differs from other sheets of the same condition, λ and γ; empty where there are none."""
+    """Settings in which it differs from other sheets of the same condition, λ and γ, and its weights where its model's
+    key stands for several; empty where there are none."""
     metric: str
     split: str
     quantity: str
@@ -94,6 +97,7 @@ class Design:
     """Sheets of one model that agree in all settings: any two differ in condition, λ or γ."""
 
     model: str
+    fingerprint: str
     sheets: tuple[Sheet, ...]
 
     @property
@@ -173,9 +177,10 @@ def panels(frame: "pd.DataFrame") -> Panel:
         buckets: dict[tuple[str, str], list[_Run]] = defaultdict(list)
         for run in _runs(part):
             buckets[run.model, run.fingerprint].append(run)
-        for bucket in buckets.values():
+        weights = Counter(model for model, _ in buckets)
+        for (model, fingerprint), bucket in buckets.items():
             usual = usual_settings([dict(settings) for _, settings in {(run.arm, run.settings) for run in bucket}])
-            apart = _apart(bucket, usual)
+            apart = _apart(bucket, usual, f"weights {fingerprint[:8]}" if weights[model] > 1 else "")
             if usual and (said := usual_text(bucket[0].model, usual)) not in whole.messages:
                 whole.messages.append(said)
             for peers in _same_settings(bucket):
@@ -183,10 +188,10 @@ def panels(frame: "pd.DataFrame") -> Panel:
     return whole
 
 
-def _apart(runs: Sequence[_Run], usual: Mapping[str, str]) -> dict[tuple[Any, ...], str]:
+def _apart(runs: Sequence[_Run], usual: Mapping[str, str], weights: str) -> dict[tuple[Any, ...], str]:
     """(arm, settings) -> what tells it from the same condition, λ and γ under other settings, for its label.
 
-    Less the usual settings, which are said once for all.
+    Less the usual settings, which are said once for all; with `weights` where the model's key does not tell them.
     """
     arms: dict[Arm, set[tuple[tuple[str, str], ...]]] = defaultdict(set)
     for run in runs:
@@ -199,7 +204,8 @@ def _apart(runs: Sequence[_Run], usual: Mapping[str, str]) -> dict[tuple[Any, ..
         for settings in variants:
             known = dict(settings)
             told = [key for key in varying if key not in known or known[key] != usual.get(key)]
-            texts[arm, settings] = " ".join(f"{key}={short_setting(known.get(key, 'unset'))}" for key in told)
+            parts = [f"{key}={short_setting(known.get(key, 'unset'))}" for key in told]
+            texts[arm, settings] = " ".join([*parts, weights] if weights else parts)
     return texts
 
 
@@ -321,8 +327,9 @@ def _sheet(runs: Sequence[_Run], experiment: str, metric: str, split: str, whole
     values, baselines = cube[:, :, 0], cube[:, :, 1]
     delta = bool(np.isfinite(baselines[np.isfinite(values)]).any())
     return Sheet(
-        model=kept[0].model, arm=kept[0].arm, settings=kept[0].settings, experiment=experiment, metric=metric,
-        split=split, quantity="delta" if delta else "value", seeds=tuple(run.seed for run in kept),
+        model=kept[0].model, fingerprint=kept[0].fingerprint, arm=kept[0].arm, settings=kept[0].settings,
+        experiment=experiment, metric=metric, split=split, quantity="delta" if delta else "value",
+        seeds=tuple(run.seed for run in kept),
         seeds_known=all(run.seed_known for run in kept), behaviors=tuple(behaviors),
         values=values - baselines if delta else values, baselines=baselines,
         runs=tuple(run.uuid for run in kept), baseline_runs=tuple(run.baseline for run in kept),
@@ -346,5 +353,6 @@ def _designs(sheets: Sequence[Sheet]) -> list[Design]:
             )
         ]
         members.sort(key=lambda s: (s.arm.condition, s.dose, s.arm.margin or 0.0))
-        designs.append(Design(model=sheets[0].model, sheets=tuple(members)))
+        first = sheets[0]
+        designs.append(Design(model=first.model, fingerprint=first.fingerprint, sheets=tuple(members)))
     return designs

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import special
 
 from analysis.anomalies.base import Data, Detector, about, sample_group
+from analysis.anomalies.omitted import Omission, place_of, sentences
 from analysis.design import Declared
 from analysis.findings import Group, Robustness
 from analysis.looks import Look, group, leaving_out
@@ -43,6 +44,13 @@ class Coupling(Detector):
             shown = self._samples(sheet)
             looks += [self._look(sheet, pair, test, shown, options, rng) for pair, test in tests.items()]
         return looks
+
+    def left_out(self, data: Data) -> list[str]:
+        """Strata of too few seeds."""
+        few = [sheet for sheet in data.panel.sheets if len(sheet.seeds) <= 2]
+        return sentences(
+            self.name, [Omission(f"{place_of([sheet])}, {sheet.label}", "it takes three seeds") for sheet in few]
+        )
 
     def _look(
         self,
@@ -121,6 +129,10 @@ class CouplingChange(Detector):
             )
         return looks
 
+    def left_out(self, data: Data) -> list[str]:
+        """Neighbours that are not compared, and runs without all of the behaviors."""
+        return sentences(self.name, [o for a, b in neighbours(data.panel.sheets) for o in _Case.omissions(a, b)])
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Case:
@@ -145,6 +157,21 @@ class _Case:
         if min(len(first), len(second)) < 4:
             return None
         return cls(a=a, b=b, shared=shared, groups=(first, second), seeds=seeds)
+
+    @classmethod
+    def omissions(cls, a: Sheet, b: Sheet) -> list[Omission]:
+        """What of two neighbours the case does not hold."""
+        what, case = f"{place_of([a, b])}, {a.label} -> {b.label}", cls.of(a, b)
+        if case is None:
+            return [Omission(what, "it takes two common behaviors, and four runs on each side that have all of them")]
+        single = sorted(set(a.behaviors) ^ set(b.behaviors))
+        lost = [sorted(set(s.seeds) - set(own.tolist())) for s, own in zip((a, b), case.seeds, strict=True)]
+        told = [Omission(f"{what}: {', '.join(single)}", "only one side has them")] if single else []
+        return told + [
+            Omission(f"{what}: {sheet.label}, seeds {', '.join(map(str, seeds))}", "they lack a behavior")
+            for sheet, seeds in zip((a, b), lost, strict=True)
+            if seeds
+        ]
 
     def samples(self) -> tuple[tuple[Group, ...], ...]:
         """Each behavior's values in the first and in the second stratum; none of very many seeds."""
@@ -186,7 +213,7 @@ def change_without(case: _Case, pair: tuple[int, int], rng: np.random.Generator)
 
 
 def neighbours(sheets: list[Sheet]) -> list[tuple[Sheet, Sheet]]:
-    """Guided sheets of one model and settings next to each other in γ (same λ) or in λ (same γ).
+    """Guided sheets of one model (key and weights) and settings next to each other in γ (same λ) or in λ (same γ).
 
     Of experiments told apart, each sheet has its neighbour among those that it may be compared with (`Held`).
     """
@@ -195,18 +222,18 @@ def neighbours(sheets: list[Sheet]) -> list[tuple[Sheet, Sheet]]:
         arm = sheet.arm
         if arm.condition != "rho-guided" or not arm.rho_weight or arm.margin is None:
             continue
-        place = (sheet.model, sheet.settings, sheet.metric, sheet.split)
+        place = (sheet.model, sheet.fingerprint, sheet.settings, sheet.metric, sheet.split)
         lines[(*place, "γ", arm.rho_weight)].append((arm.margin, sheet))
         lines[(*place, "λ", arm.margin)].append((arm.rho_weight, sheet))
-    models: dict[str, list[Sheet]] = defaultdict(list)
+    models: dict[tuple[str, str], list[Sheet]] = defaultdict(list)
     for sheet in sheets:
-        models[sheet.model].append(sheet)
+        models[sheet.model, sheet.fingerprint].append(sheet)
     held = {model: Held(members) for model, members in models.items()}
     found = []
     for line in lines.values():
         ordered = sorted(line, key=lambda item: item[0])
         for x, a in ordered:
-            above = [(y, b) for y, b in ordered if y > x and held[a.model].allow(a, b)]
+            above = [(y, b) for y, b in ordered if y > x and held[a.model, a.fingerprint].allow(a, b)]
             found += [(a, b) for y, b in above if y == above[0][0]]
     return found
 

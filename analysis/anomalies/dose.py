@@ -20,6 +20,7 @@ from analysis.anomalies.base import (
     seed_tables,
     without,
 )
+from analysis.anomalies.omitted import Omission, behaviors_of, place_of, sentences, unmatched_seeds
 from analysis.design import Declared
 from analysis.findings import Robustness
 from analysis.looks import Look, interval_text, leaving_out, metric_unit
@@ -47,7 +48,7 @@ class DoseTrend(Detector):
 
     def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
         ladders = [ladder for design in data.panel.designs for ladder in design.ladders()]
-        cases = [case for ladder in ladders for b in ladder[0].behaviors if (case := _Series.of(ladder, b))]
+        cases = [case for ladder in ladders for b in behaviors_of(ladder) if (case := _Series.of(ladder, b))]
         rises = welch_tests([(case.samples[-1], case.samples[0]) for case in cases], level=options.level)
         trends = trend_tests([case.samples for case in cases], rng)
         return [
@@ -55,6 +56,11 @@ class DoseTrend(Detector):
             for case, rise, trend in zip(cases, rises, trends, strict=True)
             if rise.effect is not None
         ]
+
+    def left_out(self, data: Data) -> list[str]:
+        """Behaviors and doses that no series holds."""
+        ladders = [ladder for design in data.panel.designs for ladder in design.ladders()]
+        return sentences(self.name, [o for ladder in ladders for o in _Series.omissions(ladder)])
 
     def _look(self, case: "_Series", rise: Estimate, test: Test, rng: np.random.Generator) -> Look:
         kept, behavior = case.sheets, case.behavior
@@ -93,6 +99,22 @@ class _Series:
         if len(kept) < 2 or min(len(sheet.sample(behavior)[0]) for sheet in kept) < 2:
             return None
         return cls(sheets=kept, behavior=behavior)
+
+    @classmethod
+    def omissions(cls, ladder: Sequence[Sheet]) -> list[Omission]:
+        """Behaviors without a series, and doses that a behavior's series has to do without."""
+        told = []
+        for behavior in behaviors_of(ladder):
+            what, series = f"{place_of(ladder)}, {stratum_of(ladder)}: {behavior}", cls.of(ladder, behavior)
+            if series is None:
+                few = [f"{s.dose:g}" for s in ladder if len(s.sample(behavior)[0]) < 2]
+                told.append(
+                    Omission(f"{what} (too few at λ = {', '.join(few)})", "it takes two values at each of its doses")
+                )
+            elif len(series.sheets) < len(ladder):
+                lost = ", ".join(f"{sheet.dose:g}" for sheet in ladder if sheet not in series.sheets)
+                told.append(Omission(f"{what} at λ = {lost}", "no run there has a value"))
+        return told
 
     @property
     def samples(self) -> list[Array]:
@@ -151,6 +173,10 @@ class Reversal(Detector):
         steps = [case.first_step for case in cases]
         found = zip(cases, fit_lines(steps), slope_tests(steps, rng), correlations(steps), strict=True)
         return [self._look(case, line, test, shared, options, rng) for case, line, test, shared in found]
+
+    def left_out(self, data: Data) -> list[str]:
+        """Series of two doses, and seeds that some dose lacks."""
+        return sentences(self.name, short_and_unmatched(data, fewest=4))
 
     def _look(
         self,
@@ -241,6 +267,17 @@ def _explained(predicted: bool, slope: float) -> str:
     if predicted:
         return "the start predicts nothing of what follows, so seeds that start high fall by regression to the mean"
     return "seeds keep their level" if slope > 0 else "seeds fall by more than regression to the mean predicts"
+
+
+def short_and_unmatched(data: Data, fewest: int) -> list[Omission]:
+    """Dose series that are too short to follow single seeds, and seeds that not all doses have."""
+    told = []
+    for ladder in (ladder for design in data.panel.designs for ladder in design.ladders()):
+        if len(ladder) < 3:
+            told.append(Omission(f"{place_of(ladder)}, {stratum_of(ladder)}", "it takes three doses"))
+        else:
+            told += unmatched_seeds(ladder, stratum_of(ladder), "doses", fewest)
+    return told
 
 
 def stratum_of(ladder: Sequence[Sheet]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.anomalies.base import Data, Detector
+from analysis.anomalies.omitted import Omission, place_of, sentences
 from analysis.design import Declared
 from analysis.findings import Robustness
 from analysis.looks import Look, group, leaving_out
@@ -49,6 +50,11 @@ class Geometry(Detector):
             self._look(sheet, cloud, test, beside, rng)
             for (sheet, cloud), test, beside in zip(cases, together, apart, strict=True)
         ]
+
+    def left_out(self, data: Data) -> list[str]:
+        """Conditions that make no cloud, and runs and behaviors that a cloud does without."""
+        ablations = [sheets for design in data.panel.designs for sheets in design.ablations()]
+        return sentences(self.name, [o for sheets in ablations for o in Cloud.omissions(sheets)])
 
     def _look(self, sheet: Sheet, cloud: "Cloud", test: Test, beside: Test, rng: np.random.Generator) -> Look:
         raw, scaled = cloud.distances(standardised=False), cloud.distances(standardised=True)
@@ -133,6 +139,20 @@ class Cloud:
             points=points[:, varying], labels=labels, runs=runs, seeds=seeds,
             behaviors=tuple(compress(shared, varying)),
         )  # fmt: skip
+
+    @classmethod
+    def omissions(cls, sheets: Sequence[Sheet]) -> list[Omission]:
+        """What of the sheets the cloud does not hold."""
+        what, cloud = f"{place_of(sheets)}, conditions at {sheets[-1].label.partition(' ')[2]}", cls.of(sheets)
+        if cloud is None or min(cloud.sizes.values()) < 2:
+            why = "it takes two behaviors that vary, and two runs of each condition that have all behaviors"
+            return [Omission(what, why)]
+        others = sorted({b for sheet in sheets for b in sheet.behaviors} - set(cloud.behaviors))
+        runs = [f"{s.arm.condition} seed {seed}" for s in sheets for run, seed in zip(s.runs, s.seeds, strict=True)
+                if run not in cloud.runs]  # fmt: skip
+        told = [Omission(f"{what}: {', '.join(others)}", "some condition lacks them, or they do not vary")]
+        lost = [Omission(f"{what}: {', '.join(runs)}", "these runs lack a behavior")]
+        return (told if others else []) + (lost if runs else [])
 
     @cached_property
     def sizes(self) -> dict[str, int]:

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 
 from analysis.anomalies.base import Data, Detector, SeedTable, about, named, row_groups, seed_tables
+from analysis.anomalies.omitted import sentences, unmatched_seeds
 from analysis.design import Declared
 from analysis.findings import Robustness
 from analysis.looks import Look, leaving_out, metric_unit
@@ -58,6 +59,20 @@ class Interaction(Detector):
                     for (behavior, table), test, beside in zip(tables.items(), largest, joint, strict=True)
                 ]
         return looks
+
+    def left_out(self, data: Data) -> list[str]:
+        """Seeds that some condition lacks."""
+        ablations = [sheets for design in data.panel.designs for sheets in design.ablations()]
+        return sentences(
+            self.name,
+            [
+                omission
+                for sheets in ablations
+                for omission in unmatched_seeds(
+                    sheets, f"conditions at {sheets[-1].label.partition(' ')[2]}", "conditions", fewest=3
+                )
+            ],
+        )
 
     def _look(self, sheets: list[Sheet], behavior: str, found: SeedTable, test: Test, beside: Test) -> Look:
         table, seeds = found.values, found.seeds

@@ -7,6 +7,7 @@ import numpy as np
 
 from analysis.admission import alike
 from analysis.anomalies.base import Data, Detector
+from analysis.anomalies.omitted import Omission, sentences
 from analysis.anomalies.peaks import CHANGES, Peak, peak_of, span_of
 from analysis.design import Declared
 from analysis.looks import Look, group, interval_text, metric_unit
@@ -15,6 +16,9 @@ from analysis.study import StudyOptions
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+FEWEST_LAYERS = 3
 
 
 class Layers(Detector):
@@ -39,13 +43,28 @@ class Layers(Detector):
             peaks: dict[str, Peak] = {}
             found = []
             for behavior, rows in part.groupby("behavior", sort=True):
-                if rows.loc[rows["control"].isna(), "layer"].nunique() >= 3:
+                if layers_of(rows) >= FEWEST_LAYERS:
                     look, peaks[str(behavior)] = self._look(str(model), stratum, rows, options, rng)
                     found.append(look)
             looks += found
             if len(found) > 1:
                 looks.append(self._span(peaks, found, options))
         return looks
+
+    def left_out(self, data: Data) -> list[str]:
+        """Scores without a baseline, and behaviors steered at too few layers."""
+        told = []
+        bare = data.steering[data.steering["delta"].isna()]
+        for model, rows in bare.groupby("model", sort=True):
+            runs = f"{model}: {rows['run'].nunique()} steering runs"
+            told.append(Omission(runs, "the untouched model's score is missing, so that there is no Δ"))
+        known = data.steering[data.steering["delta"].notna()]
+        for part in alike(known, Declared(varies=self.design.varies | {"control"})):
+            for (behavior, metric), rows in part.groupby(["behavior", "metric"], sort=True):
+                if layers_of(rows) < FEWEST_LAYERS:
+                    what = f"{rows['model'].iloc[0]} {metric}, α={rows['alpha'].iloc[0]:g}: {behavior}"
+                    told.append(Omission(what, f"it takes {FEWEST_LAYERS} layers"))
+        return sentences(self.name, told)
 
     def _look(
         self, model: str, stratum: str, rows: "pd.DataFrame", options: StudyOptions, rng: np.random.Generator
@@ -99,6 +118,11 @@ class Layers(Detector):
             runs=tuple(dict.fromkeys(run for look in found for run in look.runs)),
             needed="neither probe scores nor standard errors are stored, so nothing says how sure the peaks are",
         )
+
+
+def layers_of(rows: "pd.DataFrame") -> int:
+    """At how many layers the vector itself, not a random one, was added."""
+    return int(rows.loc[rows["control"].isna(), "layer"].nunique())
 
 
 def main_metrics(frame: "pd.DataFrame", options: StudyOptions) -> "pd.DataFrame":

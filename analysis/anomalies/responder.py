@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 
 from analysis.anomalies.base import Data, Detector, SeedTable, about, dose_labels, named, row_groups, seed_tables
-from analysis.anomalies.dose import stratum_of
+from analysis.anomalies.dose import short_and_unmatched, stratum_of
+from analysis.anomalies.omitted import sentences
 from analysis.design import Declared
 from analysis.findings import Robustness
 from analysis.looks import Look, leaving_out, metric_unit
@@ -55,6 +56,10 @@ class Responder(Detector):
         return [
             with_all_seeds(look, case) if id(case) in fitted else look for look, case in zip(looks, cases, strict=True)
         ]
+
+    def left_out(self, data: Data) -> list[str]:
+        """Series of two doses, and seeds that some dose lacks."""
+        return sentences(self.name, short_and_unmatched(data, fewest=3))
 
     def _look(self, case: "_Case", found: "_Statistics", rng: np.random.Generator) -> Look:
         ladder, behavior, table = case.ladder, case.behavior, case.table

@@ -7,11 +7,12 @@ import numpy as np
 
 from analysis.anomalies.base import Data, Detector, about, all_seeds
 from analysis.anomalies.dose import stratum_of
+from analysis.anomalies.omitted import Omission, behaviors_of, place_of, sentences
 from analysis.design import Declared
 from analysis.findings import Verdict
 from analysis.looks import Look, group, leaving_out, metric_unit
 from analysis.needed import more_for_equivalence
-from analysis.panel import Sheet
+from analysis.panel import Panel, Sheet
 from analysis.stats.ratios import fieller
 from analysis.stats.results import Array, Estimate
 from analysis.stats.slopes import Line, equivalent_slopes, fit_line, slope_difference
@@ -43,20 +44,20 @@ class Transfer(Detector):
     reference = "Schuirmann 1987; Fieller 1954"
 
     def detect(self, data: Data, options: StudyOptions, rng: np.random.Generator) -> list[Look]:
-        best: dict[tuple[str, str, float | None], list[Sheet]] = {}
-        for design in data.panel.designs:
-            for ladder in design.ladders():
-                key = (design.model, design.metric, ladder[-1].arm.margin)
-                if len(ladder) >= 3 and _size(ladder) > _size(best.get(key, [])):
-                    best[key] = ladder
         looks = []
-        for (first, a), (second, b) in combinations(best.items(), 2):
-            same_doses = [s.dose for s in a] == [s.dose for s in b]
-            if first[0] != second[0] and first[1:] == second[1:] and same_doses and a[-1].settings == b[-1].settings:
-                for behavior in a[0].behaviors:
-                    look = self._look(a, b, behavior, options)
-                    looks += [look] if look else []
+        for a, b in matched(data.panel)[0]:
+            for behavior in behaviors_of(a):
+                look = self._look(a, b, behavior, options)
+                looks += [look] if look else []
         return looks
+
+    def left_out(self, data: Data) -> list[str]:
+        """Dose series that are compared with none of another model, and behaviors that one of two models lacks."""
+        pairs, told = matched(data.panel)
+        for a, b in pairs:
+            single = sorted(set(behaviors_of(a)) ^ set(behaviors_of(b)))
+            told += [Omission(f"{_words(a)} and {_words(b)}: {name}", "only one model has it") for name in single]
+        return sentences(self.name, told)
 
     def _look(self, a: list[Sheet], b: list[Sheet], behavior: str, options: StudyOptions) -> Look | None:
         points = [ladder_points(ladder, behavior) for ladder in (a, b)]
@@ -72,7 +73,7 @@ class Transfer(Detector):
             return rest[0].slope / rest[1].slope, equivalent_slopes(rest[0], rest[1], tolerance=TOLERANCE).p
 
         ratio, kind = ratio_of(first, second, options.level)
-        models = (a[0].model, b[0].model)
+        models = tuple(map(_model, (a, b)))
         unit = metric_unit(a[0].metric, a[0].quantity)[1]
         return Look(
             detector=self.name,
@@ -86,8 +87,8 @@ class Transfer(Detector):
             method=f"{self.method}; {ratio.method}",
             reference=self.reference,
             groups=tuple(
-                group(f"{ladder[0].model} λ={s.dose:g}", seeds, values)
-                for ladder in (a, b)
+                group(f"{model} λ={s.dose:g}", seeds, values)
+                for model, ladder in zip(models, (a, b), strict=True)
                 for s in ladder
                 for values, seeds, _ in [s.sample(behavior)]
             ),
@@ -105,6 +106,60 @@ def equality_takes(a: Line, b: Line, level: float) -> str:
         return "without a slope on the second model there is nothing to be equal to"
     told = "as many runs would do" if times <= 1 else f"{times:.2g} times as many runs would be needed"
     return f"if the slopes are equal, {told} to tell so with this scatter (80 % power at p {p_text(level)})"
+
+
+def matched(panel: Panel) -> tuple[list[tuple[list[Sheet], list[Sheet]]], list[Omission]]:
+    """Dose series of two models under the same γ, settings and doses; and which series have no such partner, and why.
+
+    Of several series of one model at one γ the one of most runs is compared. Where only one model has dose series
+    there is nothing to compare, and nothing left out.
+    """
+    best: dict[tuple[str, str, str, str, float | None], list[Sheet]] = {}
+    ladders = [ladder for design in panel.designs for ladder in design.ladders()]
+    told = [Omission(_words(ladder), "it takes three doses") for ladder in ladders if len(ladder) < 3]
+    for ladder in (ladder for ladder in ladders if len(ladder) >= 3):
+        first = ladder[0]
+        key = (first.model, first.fingerprint, first.metric, first.split, ladder[-1].arm.margin)
+        known = best.get(key, [])
+        longer, other = (ladder, known) if _size(ladder) > _size(known) else (known, ladder)
+        best[key] = longer
+        if other:
+            told.append(Omission(_words(other), "another series of its model at this γ has more runs"))
+    pairs = []
+    for (x, a), (y, b) in combinations(best.items(), 2):
+        if x[:2] == y[:2] or x[2:] != y[2:]:
+            continue
+        why = _mismatch(a, b)
+        if why is None:
+            pairs.append((a, b))
+        else:
+            told.append(Omission(f"{_words(a)} against {_words(b)}", why))
+    alone = (ladder for key, ladder in best.items() if sum(other[2:] == key[2:] for other in best) == 1)
+    told += [Omission(_words(ladder), "no other model has a series of three doses at its γ") for ladder in alone]
+    models = {(ladder[0].model, ladder[0].fingerprint) for ladder in ladders}
+    return pairs, told if len(models) > 1 else []
+
+
+def _mismatch(a: list[Sheet], b: list[Sheet]) -> str | None:
+    """Why two series are not compared; None if they are."""
+    if [s.dose for s in a] != [s.dose for s in b]:
+        return "their doses differ"
+    if a[-1].settings != b[-1].settings:
+        one, other = dict(a[-1].settings), dict(b[-1].settings)
+        keys = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+        return f"their settings differ ({', '.join(keys)})"
+    return None
+
+
+def _model(ladder: list[Sheet]) -> str:
+    """The model of a series, with its weights where its key does not tell them."""
+    first = ladder[0]
+    weights = f"weights {first.fingerprint[:8]}"
+    return f"{first.model} {weights}" if weights in first.apart else first.model
+
+
+def _words(ladder: list[Sheet]) -> str:
+    return f"{place_of(ladder)}, {stratum_of(ladder)}"
 
 
 def _size(ladder: list[Sheet]) -> int:

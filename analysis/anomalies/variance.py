@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from analysis.anomalies.base import Data, Detector, about, named, sample_group, without
+from analysis.anomalies.omitted import Omission, place_of, sentences
 from analysis.design import Declared
 from analysis.findings import Robustness
 from analysis.looks import Look, group, interval_text, leaving_out, metric_unit
@@ -54,6 +55,16 @@ class VarianceCompression(Detector):
             looks += [spreads[sheet]] if sheet in spreads else []
             looks += [ceiling for behavior in samples if (ceiling := self._ceiling(sheet, behavior))]
         return looks
+
+    def left_out(self, data: Data) -> list[str]:
+        """Behaviors with too few values, and those without another one to be compared with."""
+        told = []
+        for sheet in data.panel.sheets:
+            full, place = self._full(sheet), f"{place_of([sheet])}, {sheet.label}"
+            told += [Omission(f"{place}: {b}", "it takes four seeds") for b in sheet.behaviors if b not in full]
+            if len(full) == 1:
+                told.append(Omission(f"{place}: {next(iter(full))}", "no other behavior to compare its spread with"))
+        return sentences(self.name, told)
 
     @staticmethod
     def _full(sheet: Sheet) -> dict[str, Array]:

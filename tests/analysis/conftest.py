@@ -38,6 +38,8 @@ class FakeRun:
     metric: str = "gap"
     split: str = "eval"
     n: int = 20
+    weights: str = ""
+    """Of the model; two runs of one key may differ in it."""
     settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -48,11 +50,15 @@ class FakeRun:
         return config | dict(self.settings)
 
     @property
+    def fingerprint(self) -> str:
+        return digest(self.model + self.weights)
+
+    @property
     def identity(self) -> RunIdentity:
         return RunIdentity(
             kind="alignment",
             model_key=self.model,
-            model_fingerprint=digest(self.model),
+            model_fingerprint=self.fingerprint,
             seed=self.seed,
             config=self.config,
         )
@@ -76,7 +82,7 @@ def frame(runs: Sequence[FakeRun], baseline: float | None = 0.1) -> pd.DataFrame
             "run": digest(canonical_json([i, run.condition, run.seed])),
             "kind": "alignment",
             "model": run.model,
-            "model_fingerprint": digest(run.model),
+            "model_fingerprint": run.fingerprint,
             "seed": run.seed,
             "config": canonical_json(run.config),
             "condition": run.condition,
@@ -103,23 +109,23 @@ def store_runs(db: Path, runs: Sequence[FakeRun], baseline: float = 0.1, max_len
     from rhodb.warehouse import Warehouse
 
     with Warehouse.open(str(db)) as wh:
-        for model in {run.model for run in runs}:
-            looks = {(b, run.metric, run.split, run.n) for run in runs if run.model == model for b in run.scores}
+        for model, weights in {(run.model, run.fingerprint) for run in runs}:
+            own = [run for run in runs if (run.model, run.fingerprint) == (model, weights)]
+            looks = {(b, run.metric, run.split, run.n) for run in own for b in run.scores}
             scores = [ScoreRow(behavior=b, metric=m, split=s, value=baseline, se=0.01, n=n) for b, m, s, n in looks]
-            insert_outcome(wh, _outcome(_baseline(model, max_length), model, scores, None, None), {})
+            insert_outcome(wh, _outcome(_baseline(model, weights, max_length), scores, None, None), {})
         for run in runs:
             scores = [
                 ScoreRow(behavior=b, metric=run.metric, split=run.split, value=v, se=0.01, n=run.n)
                 for b, v in run.scores.items()
             ]
-            insert_outcome(
-                wh, _outcome(run.identity, run.model, scores, _axes(run), _baseline(run.model, max_length)), {}
-            )
+            untouched = _baseline(run.model, run.fingerprint, max_length)
+            insert_outcome(wh, _outcome(run.identity, scores, _axes(run), untouched), {})
 
 
-def _baseline(model: str, max_length: int) -> RunIdentity:
+def _baseline(model: str, weights: str, max_length: int) -> RunIdentity:
     return RunIdentity(
-        kind="baseline", model_key=model, model_fingerprint=digest(model), seed=0, config={"max_length": max_length}
+        kind="baseline", model_key=model, model_fingerprint=weights, seed=0, config={"max_length": max_length}
     )
 
 
@@ -134,7 +140,6 @@ def _axes(run: FakeRun) -> AlignmentRow:
 
 def _outcome(
     identity: RunIdentity,
-    model: str,
     scores: Sequence[ScoreRow],
     alignment: AlignmentRow | None,
     baseline: RunIdentity | None,
@@ -145,7 +150,7 @@ def _outcome(
         uuid=run_uuid(identity),
         identity=identity,
         model=ModelRecord(
-            key=model, source="made for a test", revision=None, fingerprint=digest(model),
+            key=identity.model_key, source="made for a test", revision=None, fingerprint=identity.model_fingerprint,
             architecture="llama", n_layers=2, n_parameters=1000, quantization=None,
         ),
         attempt=1,
