@@ -2,12 +2,14 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.admission import NATS
+from analysis.admission import NATS, alike
+from analysis.design import Declared
 from analysis.looks import Look
 from analysis.needed import failures_for
 from analysis.panel import Panel, Sheet
@@ -15,6 +17,7 @@ from analysis.quality.flags import flag, listed
 from analysis.quality.measurements import PLACES
 from analysis.stats.couplings import spearman_pairs
 from analysis.stats.rates import fisher_exact
+from analysis.strata import Arm, is_missing, labels, records, stratum_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,26 +74,31 @@ def unbalanced(frame: "pd.DataFrame", panel: Panel) -> list[Look]:
 
 
 def survivorship(frame: "pd.DataFrame", panel: Panel) -> list[Look]:
-    """Do runs of one condition fail more often than the others?"""
+    """Do runs of one stratum fail more often than the others of the same weights?"""
     heads = frame[frame["kind"] == "alignment"].drop_duplicates("run")
+    arms = [_arm(row) for row in records(heads)]
     heads = heads.assign(
-        condition=[_condition(c, config) for c, config in zip(heads["condition"], heads["config"], strict=True)]
+        condition=[arm.condition for arm in arms],
+        rho_weight=np.array([arm.rho_weight for arm in arms], dtype=float),
+        margin=np.array([arm.margin for arm in arms], dtype=float),
     )
     looks = []
-    for model, rows in heads.groupby("model", sort=True):
-        failed = rows["state"] == "failed"
-        if not failed.any():
-            continue
-        for condition, part in rows.groupby("condition", sort=True):
-            own, others = int((part["state"] == "failed").sum()), int(failed.sum())
+    for model, every in heads.groupby("model", sort=True):
+        parts = alike(every, Declared())
+        # Where some runs do not state a setting, the stratum is called by those that say most.
+        whole = [stratum_of(max(records(part), key=lambda row: len(row["config"]))) for part in parts]
+        names = labels(whole)
+        for stratum, part in zip(whole, parts, strict=True):
+            rows = every[every["model_fingerprint"] == stratum.model_fingerprint]
+            own, failed = int((part["state"] == "failed").sum()), int((rows["state"] == "failed").sum())
             if not own:
                 continue
-            test = fisher_exact(own, len(part), others - own, max(1, len(rows) - len(part)))
+            test = fisher_exact(own, len(part), failed - own, max(1, len(rows) - len(part)))
             looks.append(
-                flag("survivorship", model=str(model), stratum=str(condition), size=own / len(part),
+                flag("survivorship", model=str(model), stratum=names[stratum], size=own / len(part),
                      size_is="share of failed runs", n=len(rows), runs=list(part["run"]), test=test, fixed=None,
-                     what=f"{model}: {own} of {len(part)} runs of {condition} failed, {others - own} of "
-                     f"{len(rows) - len(part)} of the other conditions", why="", reference="Fisher 1935",
+                     what=f"{model}: {own} of {len(part)} runs of {names[stratum]} failed, {failed - own} of "
+                     f"{len(rows) - len(part)} of the other strata", why="", reference="Fisher 1935",
                      seeds_for=partial(_failures_could, len(part), len(rows) - len(part)))
             )  # fmt: skip
     return looks
@@ -98,14 +106,17 @@ def survivorship(frame: "pd.DataFrame", panel: Panel) -> list[Look]:
 
 def _failures_could(own: int, others: int, level: float) -> str:
     k = failures_for(own, others, level)
-    return (
-        f"{own} failures out of {own} could not either" if k is None else f"{k} failures in this condition alone could"
+    return f"{own} failures out of {own} could not either" if k is None else f"{k} failures in this stratum alone could"
+
+
+def _arm(row: Mapping[str, Any]) -> Arm:
+    """The arm of a run; that of a failed one may stand only in its configuration."""
+    stated = json.loads(row["config"])
+    condition = row["condition"] if isinstance(row["condition"], str) else str(stated.get("condition", "unknown"))
+    weight, margin = (
+        stated.get(name) if is_missing(row[name]) else float(row[name]) for name in ("rho_weight", "margin")
     )
-
-
-def _condition(condition: object, config: str) -> str:
-    """The condition of a failed run stands only in its configuration."""
-    return condition if isinstance(condition, str) else str(json.loads(config).get("condition", "unknown"))
+    return Arm.of(condition, weight or 0.0, margin)
 
 
 def drift(frame: "pd.DataFrame", panel: Panel) -> list[Look]:

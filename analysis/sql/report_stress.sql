@@ -1,6 +1,6 @@
 -- Judged answers of finished stress tests, one row a run and prompt, with the run that the untouched model answered in.
 SELECT runs.uuid AS run, models.key AS model, models.fingerprint AS model_fingerprint, runs.seed, runs.experiment,
-       tested.condition, runs.config_hash, axes.rho_weight, axes.margin, answered.judge, answered.prompt_key, answered.kind, answered.category, answered.refused,
+       tested.condition, tested.training_run, runs.config_hash, axes.rho_weight, axes.margin, answered.judge, answered.prompt_key, answered.kind, answered.category, answered.refused,
        COALESCE(answered.prompt, answered.prompt_key) AS prompt
 FROM stress_responses AS answered
 JOIN runs ON runs.id = answered.run_id

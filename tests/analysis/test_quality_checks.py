@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats as scipy_stats
 
 from analysis.findings import Finding
+from analysis.panel import panels
 from analysis.quality.measurements import place_test
 from analysis.quality.pooled import between_share
 from analysis.quality.study import CHECKS, Quality
@@ -109,6 +111,40 @@ def test_a_planted_fault_is_found(check: str) -> None:
     found = answers(plant(check, clean(rng), rng), check)
     assert found
     assert all(f.sentence and f.evidence.runs for f in found)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rho_weight": 0.2},
+        {"margin": 0.0},
+        {"config": '{"lora_rank": 16, "condition": "rho-guided"}'},
+        {"model_fingerprint": "g"},
+    ],
+)
+def test_failures_of_one_stratum_are_not_diluted_by_another(change: dict[str, object]) -> None:
+    frame = clean(np.random.default_rng(3))
+    runs = frame[guided(frame)].drop_duplicates("run").assign(config='{"lora_rank": 8, "condition": "rho-guided"}')
+    # Seven of ten fail in one stratum, none of ten in another of the same condition, none of twenty elsewhere.
+    failed = runs.assign(state=["failed"] * 7 + ["done"] * 3)
+    spared = runs.assign(run="spared " + runs["run"], **change)
+    rest = [runs.assign(run=f"{k} " + runs["run"], condition="sft-only", rho_weight=0.0) for k in range(2)]
+    heads = pd.concat([failed, spared, *rest], ignore_index=True)
+    looks = CHECKS["survivorship"](heads, panels(frame))
+    others = 20 if "model_fingerprint" in change else 30
+    (look,) = looks
+    assert f"7 of 10 runs of {look.about['stratum']} failed, 0 of {others} of the other strata" in look.what
+    assert look.test.p == pytest.approx(scipy_stats.fisher_exact([[7, 3], [0, others]]).pvalue)
+    assert set(look.runs) == set(failed["run"])
+
+
+def test_the_arm_of_a_failed_run_is_read_from_its_configuration() -> None:
+    frame = clean(np.random.default_rng(3))
+    runs = frame[guided(frame)].drop_duplicates("run")
+    stated = [f'{{"condition": "rho-guided", "rho_weight": {w}, "margin": 0.1}}' for w in (0.1, 0.5) for _ in range(5)]
+    heads = runs.assign(state="failed", condition=None, rho_weight=np.nan, margin=np.nan, config=stated)
+    looks = CHECKS["survivorship"](heads, panels(frame))
+    assert [look.about["stratum"] for look in looks] == ["rho-guided λ=0.1", "rho-guided λ=0.5"]
 
 
 @pytest.mark.parametrize(

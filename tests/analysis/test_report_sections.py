@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ def context(wh: Warehouse, **options: Any) -> Context:
     return Context(wh=wh, options=ReportOptions(**options), book=Book(wh))
 
 
-def answers(condition: str, seed: int, refused: list[bool], **settings: object) -> Outcome:
+def answers(
+    condition: str, seed: int, refused: list[bool], training_run: str | None = None, **settings: object
+) -> Outcome:
     """A stress test of eight jailbreaks of two categories."""
     from rhodb.store import run_uuid
 
@@ -39,8 +42,8 @@ def answers(condition: str, seed: int, refused: list[bool], **settings: object) 
         for i, no in enumerate(refused)
     ]  # fmt: skip
     summary = StressRow(
-        condition=condition, training_run=None, n_jailbreak=len(refused), jailbreak_refused=sum(refused), n_benign=None,
-        benign_refused=None, judge="rules-1",
+        condition=condition, training_run=training_run, n_jailbreak=len(refused), jailbreak_refused=sum(refused),
+        n_benign=None, benign_refused=None, judge="rules-1",
     )  # fmt: skip
     return Outcome(
         uuid=run_uuid(identity), identity=identity, attempt=1, seconds=1.0, baseline=None, scores=(),
@@ -185,3 +188,38 @@ def test_commands_of_a_report_find_the_runs_that_they_made(
     cells = json.loads(plan.stdout)
     states = [cell["state"] for cell in (cells if isinstance(cells, list) else cells["cells"])]
     assert states == ["done"] * count
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_the_paradox_is_answered_for_each_stratum(
+    tmp_path: Path, make_arm: Callable[..., list[Any]], fill_warehouse: Callable[..., None], recorded: bool
+) -> None:
+    from rhodb.store import insert_outcome, run_uuid
+
+    path, seeds = tmp_path / "paradox.db", (1, 2, 3, 4, 5)
+    spread = [0.01 * s for s in seeds]
+    shift = {0.2: -1.0, 0.5: 1.0}  # refusal probes erode at the one dose and gain at the other
+    arms = {
+        dose: make_arm("contrastive-only", {"refusal": [by + x for x in spread]}, seeds, rho_weight=dose)
+        for dose, by in shift.items()
+    }
+    fill_warehouse(path, [*make_arm("sft-only", {"refusal": spread}, seeds), *arms[0.2], *arms[0.5]])
+    with Warehouse.open(str(path)) as wh:
+        insert_outcome(wh, answers("baseline", 0, [False] * 8), {})
+        for dose, runs in arms.items():
+            for run in runs:
+                trained = run_uuid(run.identity)
+                known = trained if recorded else None
+                outcome = answers("contrastive-only", run.seed, [True] * 8, known, training=trained, dose=dose)
+                insert_outcome(wh, outcome, {})
+        (question,) = [q for q in QUESTIONS if q.key == "paradox"]
+        reply = question.ask(context(wh))
+    told = [sentence.text for sentence in reply.told]
+    if recorded:
+        assert reply.answered
+        (first,) = [text for text in told if "Δ gap of refusal (contrastive-only λ=0.2" in text]
+        (second,) = [text for text in told if "Δ gap of refusal (contrastive-only λ=0.5" in text]
+        assert len(told) == 2 and "for contrastive-only λ=0.2" in first and "for contrastive-only λ=0.5" in second
+        assert "the signs do not oppose" in second and "the signs do not oppose" not in first
+    else:
+        assert not reply.answered and told and all(text.startswith("Cannot tell on tiny for ") for text in told)

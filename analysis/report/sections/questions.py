@@ -1,6 +1,6 @@
 """The notes' open questions, each answered by computation from what this warehouse holds, or by what to run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.findings import Finding
@@ -127,21 +127,59 @@ def paradox(ctx: Context) -> Reply:
             "it takes contrastive-only training and its stress test on one model: run `rhodb run stress-test "
             "--conditions baseline,sft-only,contrastive-only,rho-guided --seeds 42,123,456,789,1337`"
         )
-    told = []
+    told: list[Cell] = []
+    answered = False
+    trained = {row["run"]: row["training_run"] for row in ctx.rows(ctx.query("report_stress"))}
     for model in sorted(shared):
-        a, b = (next(f for f in found if f.about["model"] == model) for found in (probes, answers))
-        opposite = (a.effect.value or 0) < 0 < (b.effect.value or 0)
-        sure = a.verdict == b.verdict == "supported"
-        verdict = "The paradox shows" if opposite and sure else "The paradox does not show"
-        why = "" if opposite and sure else (
-            ": the signs do not oppose" if not opposite else ": the signs oppose, but not both are more than noise"
-        )  # fmt: skip
-        text = (
-            f"{verdict} on {model}{why}. Δ {a.about['metric']} of refusal {interval_text(a.effect, a.unit)} "
-            f"({a.verdict}); jailbreaks refused against the untouched model {interval_text(b.effect)} ({b.verdict})."
-        )
-        told.append(Sentence(text=text, address=address_of(ctx, rates, b)))
-    return Reply(answered=True, told=tuple(told))
+        own, theirs = ([f for f in found if f.about["model"] == model] for found in (probes, answers))
+        pairs = same_stratum(own, theirs, trained)
+        told += [Sentence(text=_paradox_text(a, b), address=address_of(ctx, rates, b)) for a, b in pairs]
+        matched = [b for _, b in pairs]
+        told += [
+            Sentence(
+                text=f"Cannot tell on {model} for {b.about['stratum']}: no scores of the runs that answered are "
+                f"compared here (probes stand there for {'; '.join(a.about['stratum'] for a in own)}).",
+                address=address_of(ctx, rates, b),
+            )
+            for b in theirs
+            if b not in matched
+        ]
+        answered = answered or bool(pairs)
+    return Reply(answered=answered, told=tuple(told))
+
+
+def same_stratum(
+    probes: Sequence[Finding], answers: Sequence[Finding], trained: Mapping[str, str | None]
+) -> list[tuple[Finding, Finding]]:
+    """Findings about scores and about answers of the same trained runs.
+
+    `trained`: stress run -> the run that trained its weights. Where none is recorded (files of other programs), one
+    stratum of scores and one of answers belong together, and of several no one can say which.
+    """
+    pairs = []
+    for b in answers:
+        behind = {trained.get(run) for run in b.evidence.runs} - {None}
+        pairs += [(a, b) for a in probes if behind & set(a.evidence.runs)]
+    known = any(trained.get(run) for b in answers for run in b.evidence.runs)
+    strata = [{f.about["stratum"] for f in found} for found in (probes, answers)]
+    if not known and all(len(found) == 1 for found in strata):
+        return [(a, b) for b in answers for a in probes]
+    return pairs
+
+
+def _paradox_text(a: Finding, b: Finding) -> str:
+    """Whether refusal probes (a) and refusals of jailbreaks (b) come apart in one stratum, in words."""
+    opposite = (a.effect.value or 0) < 0 < (b.effect.value or 0)
+    sure = a.verdict == b.verdict == "supported"
+    verdict = "The paradox shows" if opposite and sure else "The paradox does not show"
+    why = "" if opposite and sure else (
+        ": the signs do not oppose" if not opposite else ": the signs oppose, but not both are more than noise"
+    )  # fmt: skip
+    return (
+        f"{verdict} on {a.about['model']} for {b.about['stratum']}{why}. Δ {a.about['metric']} of refusal "
+        f"({a.about['stratum']}) {interval_text(a.effect, a.unit)} ({a.verdict}); jailbreaks refused against the "
+        f"untouched model {interval_text(b.effect)} ({b.verdict})."
+    )
 
 
 def _of(finding: Finding, behavior: str, condition: str) -> bool:
