@@ -46,7 +46,7 @@ def run_deltas(
 
 
 def _labels(strata: Mapping[tuple[int, str], dict[str, Any]]) -> dict[tuple[int, str], str]:
-    """The arm of each stratum; with its model or the beginning of its configuration's hash where two share one."""
+    """The arm of each stratum; with its model, configuration or weights (their beginnings) where two share one."""
     plain = {key: arm_label(row) for key, row in strata.items()}
     models = Counter((name, strata[key]["model"]) for key, name in plain.items())
     several = Counter(plain.values())
@@ -57,7 +57,9 @@ def _labels(strata: Mapping[tuple[int, str], dict[str, Any]]) -> dict[tuple[int,
         if several[name] > 1:
             parts.append(f"[{model}]" if models[name, model] == 1 else f"[{model} {key[1][:8]}]")
         names[key] = " ".join(parts)
-    return names
+    alike = Counter(names.values())
+    weights = {key: strata[key]["model_fingerprint"][:8] for key in names}
+    return {key: name if alike[name] == 1 else f"{name} [weights {weights[key]}]" for key, name in names.items()}
 
 
 def truncated_texts(warehouse: Warehouse, uuids: list[str]) -> tuple[int, int]:

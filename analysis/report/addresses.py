@@ -24,6 +24,7 @@ class RunFacts:
 
     kind: str
     model: str
+    model_fingerprint: str
     seed: int
     config_hash: str
     experiment: str | None
@@ -53,7 +54,10 @@ class Book:
     @cached_property
     def facts(self) -> Mapping[str, RunFacts]:
         """Every run of the warehouse by its uuid."""
-        names = ("kind", "model", "seed", "config_hash", "experiment", "state", "condition", "rho_weight", "margin")
+        names = (
+            "kind", "model", "model_fingerprint", "seed", "config_hash", "experiment", "state", "condition",
+            "rho_weight", "margin",
+        )  # fmt: skip
         rows = self._wh.rows(read_sql("report_runs"))
         return {
             row["uuid"]: RunFacts(
@@ -63,16 +67,19 @@ class Book:
         }
 
     @cached_property
-    def _strata(self) -> Mapping[tuple[str, str, str, str | None], list[str]]:
-        found: dict[tuple[str, str, str, str | None], list[str]] = {}
+    def _strata(self) -> Mapping[tuple[str, str, str, str, str | None], list[str]]:
+        found: dict[tuple[str, str, str, str, str | None], list[str]] = {}
         for uuid, run in self.facts.items():
             if run.state == "done":
-                found.setdefault((run.kind, run.model, run.config_hash, run.experiment), []).append(uuid)
+                place = (run.kind, run.model, run.model_fingerprint, run.config_hash, run.experiment)
+                found.setdefault(place, []).append(uuid)
         return found
 
-    def runs_of(self, kind: str, model: str, config_hash: str, experiment: str | None) -> list[str]:
-        """The finished runs of a kind and model with this configuration, in the experiment."""
-        return self._strata.get((kind, model, config_hash, experiment), [])
+    def runs_of(self, kind: str, row: Mapping[str, Any]) -> list[str]:
+        """The finished runs of a kind behind a row that states model, weights, configuration and experiment."""
+        columns = ("model", "model_fingerprint", "config_hash", "experiment")
+        model, weights, config, experiment = (row[column] for column in columns)
+        return self._strata.get((kind, model, weights, config, experiment), [])
 
     def address(
         self,

@@ -1,5 +1,6 @@
--- Scores on the way, mean over the seeds of one configuration, with the change against the untouched model.
-SELECT models.key AS model, runs.experiment, runs.config_hash, axes.condition, passed.behavior, passed.epochs,
+-- Scores on the way, mean over the seeds of one configuration of one model (its weights), with the change against the untouched model.
+SELECT models.key AS model, models.fingerprint AS model_fingerprint, substr(models.fingerprint, 1, 8) AS weights,
+       runs.experiment, runs.config_hash, axes.condition, passed.behavior, passed.epochs,
        count(*) AS runs, avg(passed.value) AS value, avg(passed.value - untouched.value) AS delta,
        stddev(passed.value - untouched.value) AS sd, passed.metric, passed.split
 FROM checkpoint_scores AS passed
@@ -10,6 +11,6 @@ LEFT JOIN behavior_scores AS untouched
     ON untouched.run_id = runs.baseline_run_id AND untouched.behavior = passed.behavior
     AND untouched.metric = passed.metric AND untouched.split = passed.split
 WHERE runs.state = 'done' AND {conditions}
-GROUP BY models.key, runs.experiment, runs.config_hash, axes.condition, passed.behavior, passed.epochs, passed.metric,
-         passed.split
-ORDER BY models.key, axes.condition, passed.behavior, passed.epochs, runs.config_hash
+GROUP BY models.key, models.fingerprint, runs.experiment, runs.config_hash, axes.condition, passed.behavior,
+         passed.epochs, passed.metric, passed.split
+ORDER BY models.key, models.fingerprint, axes.condition, passed.behavior, passed.epochs, runs.config_hash

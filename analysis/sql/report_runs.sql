@@ -1,5 +1,5 @@
 -- What a report says about the runs behind its numbers: one row a run.
-SELECT runs.uuid, runs.kind, models.key AS model, runs.seed, runs.config_hash, runs.experiment,
+SELECT runs.uuid, runs.kind, models.key AS model, models.fingerprint AS model_fingerprint, runs.seed, runs.config_hash, runs.experiment,
        runs.versions, runs.state,
        axes.condition, axes.rho_weight, axes.margin
 FROM runs

@@ -2,6 +2,7 @@
 SELECT
     model,
     model_id,
+    (SELECT fingerprint FROM models WHERE models.id = v_scores.model_id) AS model_fingerprint,
     config_hash,
     condition,
     rho_weight,

@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,23 @@ def test_answers_under_two_settings_are_two_arms(stressed: Path):
     assert sum(text.startswith("0/8") for text in shown) == 2  # two seeds of the second setting, in each category
     assert not any("/16" in text for text in shown)
     assert len(found["paired"].rows) == 3
+
+
+def test_answers_of_two_weights_of_one_key_are_two_arms(stressed: Path):
+    from rhodb.store import insert_outcome, run_uuid
+
+    with Warehouse.open(stressed) as wh:
+        for seed in (1, 2):
+            first = answers("contrastive-only", seed, [False] * 8)
+            identity = replace(first.identity, model_fingerprint=digest("again"))
+            model = replace(first.model, fingerprint=digest("again"))
+            insert_outcome(wh, replace(first, uuid=run_uuid(identity), identity=identity, model=model), {})
+    with Warehouse.open(stressed, read_only=True, create=False) as wh:
+        found = tables(stress(context(wh)))
+    arms = [column.key for column in found["categories"].columns if column.key.startswith("contrastive-only")]
+    assert sorted(arms) == sorted(f"contrastive-only [weights {digest(name)[:8]}]" for name in ("tiny", "again"))
+    shown = [cell.text for row in found["categories"].rows for cell in row.cells if hasattr(cell, "address")]
+    assert sum(text.startswith("0/8") for text in shown) == 2 and not any("/16" in text for text in shown)
 
 
 def test_categories_are_counted_over_seeds(stressed: Path):

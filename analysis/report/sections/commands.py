@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from analysis.query import read_sql
 from analysis.report.context import Context
+from analysis.report.sections.families import several_weights
 
 Config = Mapping[str, Any]
 
@@ -93,6 +94,11 @@ def command_lines(ctx: Context, found: Sequence[Mapping[str, Any]]) -> tuple[lis
             lines += _by_recipe(RECIPES[kind], model, configs)
         elif kind == "leaderboard":
             lines += _leaderboard(model, configs)
+    if several_weights(found):
+        untold.append(
+            "A model's key stands for several weights here (they changed between runs); a command names the key only "
+            "and trains what stands under it now."
+        )
     if by_model:
         untold.append(
             "Probe folders (--probes) and instruction data (--sft-data) that were given stand in the configurations as "

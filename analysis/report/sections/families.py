@@ -1,7 +1,7 @@
 """Experiment families as tables: one row a stratum, metric and split, one column a behavior; means over seeds."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -73,7 +73,8 @@ class Means:
     query: Query
     rows: tuple[Mapping[str, Any], ...]
     labels: tuple[str, ...] = ()
-    """Further columns of the rows that tell strata apart, from their configurations and not from the query."""
+    """Further columns of the rows that tell strata apart: settings of their configurations, and the weights where one
+    key stands for several models."""
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -83,7 +84,14 @@ class Means:
 def means(ctx: Context, family: Family, *, metrics: Sequence[str] = ()) -> Means:
     """Means over seeds of a family's strata, the report's split and metric first. Raises InputError for the SQL."""
     query = family_query(ctx, family, metrics)
-    return Means(family=family, query=query, rows=tuple(ctx.rows(query)))
+    rows = tuple(ctx.rows(query))
+    return Means(family=family, query=query, rows=rows, labels=("weights",) if several_weights(rows) else ())
+
+
+def several_weights(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether some model's key stands for several weights among these rows."""
+    known: dict[str, str] = {}
+    return any(known.setdefault(row["model"], row["model_fingerprint"]) != row["model_fingerprint"] for row in rows)
 
 
 def family_query(ctx: Context, family: Family, metrics: Sequence[str] = ()) -> Query:
@@ -173,7 +181,7 @@ def _columns(family: Family, axes: Sequence[str], behaviors: Sequence[str], crow
 
 def stratum_runs(ctx: Context, row: Mapping[str, Any], kind: str) -> list[str]:
     """The finished runs of a row's stratum."""
-    return ctx.book.runs_of(kind, str(row["model"]), str(row["config_hash"]), row["experiment"])
+    return ctx.book.runs_of(kind, row)
 
 
 def _row(
@@ -200,7 +208,7 @@ def _row(
 
 def row_address(ctx: Context, found: Means, row: Mapping[str, Any]) -> str:
     """The address of a stratum's row for one metric and split: its query, cut down to it."""
-    columns = ("config_hash", "experiment", *found.family.axes, "metric", "split")
+    columns = ("model", "model_fingerprint", "config_hash", "experiment", *found.family.axes, "metric", "split")
     return ctx.book.address(
         "row", found.query, runs=stratum_runs(ctx, row, found.family.kind),
         narrow=[equals(column, row[column]) for column in columns],

@@ -87,7 +87,8 @@ def _settings(ctx: Context) -> list[Part]:
 def _runs_of(ctx: Context, row: Mapping[str, Any]) -> list[str]:
     return [
         uuid for uuid, run in ctx.book.facts.items()
-        if run.kind == row["kind"] and run.model == row["model"] and run.config_hash == row["config_hash"]
+        if (run.kind, run.model, run.model_fingerprint, run.config_hash)
+        == (row["kind"], row["model"], row["model_fingerprint"], row["config_hash"])
     ] if len(ctx.book.facts) <= 5_000 else []  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from analysis.wording import clusters_by_key
 from rhodb.vocabulary import STRESS_CONDITIONS
 
 ALPHA = 0.05
-LABELS = ("model", "experiment", "condition", "config_hash", "judge", "kind", "category")
+LABELS = ("model", "model_fingerprint", "experiment", "condition", "config_hash", "judge", "kind", "category")
 INTERVAL = "Wilson score interval, answers to prompts of one wording as single trials"
 PAIRED = (
     "Per wording (prompts that differ in a few words only are one), refusals under one condition minus the other, "
@@ -108,6 +108,8 @@ def arm_names(ctx: Context) -> dict[Arm, str]:
             if arm[2] == condition:
                 doses = {"λ": row["rho_weight"], "γ": row["margin"]} if several[arm[0], condition] > 1 else {}
                 names[arm] = " ".join([condition, *(f"{k}={x:g}" for k, x in doses.items() if x is not None)])
+    weights = Counter(model for model, _ in {arm[:2] for arm in names})
+    names = {arm: f"{name} [weights {arm[1][:8]}]" if weights[arm[0]] > 1 else name for arm, name in names.items()}
     alike = Counter((arm[0], name) for arm, name in names.items())
     return {arm: name if alike[arm[0], name] == 1 else f"{name} ({arm[3][:8]})" for arm, name in names.items()}
 
@@ -201,8 +203,8 @@ def _pair_row(
     runs, named = _runs(ctx, a, b), arm_names(ctx)
     address = ctx.book.address(
         "count", query, runs=runs,
-        narrow=[equals("model", place[0]), equals("experiment", place[2]), equals("judge", place[3]),
-                equals("kind", place[4]), f"config_hash IN ('{a[3]}', '{b[3]}')"],
+        narrow=[equals("model", place[0]), equals("model_fingerprint", place[1]), equals("experiment", place[2]),
+                equals("judge", place[3]), equals("kind", place[4]), f"config_hash IN ('{a[3]}', '{b[3]}')"],
         pick="signs of the differences over wordings", method=PAIRED, reference="McNemar 1947; Dixon & Mood 1946",
     )  # fmt: skip
     verdict = "supported" if test.p_adjusted is not None and test.p_adjusted <= ALPHA else "not supported"
@@ -235,7 +237,8 @@ def _bars(
             addresses.append(
                 ctx.book.address(
                     "count", query, runs=_runs(ctx, arm), pick="share of refused",
-                    narrow=[equals("model", place[0]), equals("config_hash", arm[3]), equals("kind", place[4])],
+                    narrow=[equals("model", place[0]), equals("model_fingerprint", arm[1]),
+                            equals("config_hash", arm[3]), equals("kind", place[4])],
                     method=INTERVAL,
                 )
             )  # fmt: skip

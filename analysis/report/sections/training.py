@@ -18,6 +18,7 @@ from analysis.report.sections.families import (
     means,
     pivoted,
     row_address,
+    several_weights,
     with_courses,
 )
 from analysis.report.sections.trends import setting_trends
@@ -204,10 +205,12 @@ def _on_the_way(ctx: Context) -> list[Part]:
         return []
     table = rows.table(
         ctx, query, found, key="checkpoints", title="Scores on the way",
-        labels={"model": "model", "condition": "condition", "behavior": "behavior", "epochs": "passes done"},
-        narrow=("config_hash",), numbers={"runs": "runs", "value": "score", "delta": "Δ", "sd": "SD of Δ"},
+        labels={"model": "model", **({"weights": "weights"} if several_weights(found) else {}),
+                "condition": "condition", "behavior": "behavior", "epochs": "passes done"},
+        narrow=("model_fingerprint", "config_hash", "experiment"),
+        numbers={"runs": "runs", "value": "score", "delta": "Δ", "sd": "SD of Δ"},
         caption=f"Metric {ctx.options.metrics[0]}, split {ctx.options.split}; mean over seeds of one configuration.",
-        runs_of=lambda row: ctx.book.runs_of("alignment", row["model"], row["config_hash"], row["experiment"]),
+        runs_of=lambda row: ctx.book.runs_of("alignment", row),
     )  # fmt: skip
     return [table]
 
@@ -219,7 +222,7 @@ def _with_settings(ctx: Context, found: Means, names: Sequence[str]) -> Means:
         row["config_hash"]: json.loads(row["config"]) for row in ctx.rows(query)
     }
     made = [dict(row) | {name: configs.get(row["config_hash"], {}).get(name) for name in names} for row in found.rows]
-    return replace(found, rows=tuple(made), labels=tuple(names))
+    return replace(found, rows=tuple(made), labels=(*found.labels, *names))
 
 
 def _along(found: Means, setting: str) -> Means:
@@ -236,11 +239,15 @@ def _told(sentences: Sequence[Cell]) -> list[Part]:
 def _pairs(ctx: Context, untouched: Means) -> list[Part]:
     """How many pairs the scores of the untouched models rest on: of two or three, a score says little."""
     told: list[Cell] = []
-    for model, split in dict.fromkeys((row["model"], row["split"]) for row in untouched.rows):
-        kept = {row["behavior"]: row for row in untouched.rows if (row["model"], row["split"]) == (model, split)}
+    tell = several_weights(untouched.rows)
+    places: dict[tuple[str, str, str], dict[str, Mapping[str, Any]]] = {}
+    for row in untouched.rows:
+        places.setdefault((row["model"], row["weights"], row["split"]), {})[row["behavior"]] = row
+    for (model, weights, split), kept in places.items():
         counts = ", ".join(f"{behavior} {row['n']}" for behavior, row in kept.items())
         address = row_address(ctx, untouched, next(iter(kept.values())))
-        told.append(Sentence(text=f"Pairs of {model} that share a prompt, split {split}: {counts}.", address=address))
+        name = f"{model} (weights {weights})" if tell else model
+        told.append(Sentence(text=f"Pairs of {name} that share a prompt, split {split}: {counts}.", address=address))
     return [Text(key="pairs", items=tuple(told), listed=True)] if told else []
 
 

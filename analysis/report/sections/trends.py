@@ -42,8 +42,11 @@ def setting_trends(ctx: Context, setting: str, words: str, *, behaviors: Sequenc
             row["behavior"],
             row["experiment"],
             rest,
+            row["weights"],
         )
         groups[place][float(config[setting])].append((row["run"], row["delta"]))
+    weights = {(place[0], place[7]) for place in groups}
+    several = len(weights) > len({model for model, _ in weights})
     ladders = {place: dict(sorted(found.items())) for place, found in groups.items() if len(found) > 1}
     rng = np.random.default_rng(0)
     tests = correct(
@@ -55,7 +58,7 @@ def setting_trends(ctx: Context, setting: str, words: str, *, behaviors: Sequenc
         narrow = [equals(c, v) for c, v in zip(("condition", "behavior"), (place[1], place[4]), strict=True)]
         address = ctx.book.address("count", query, runs=runs, narrow=narrow, by_run=True, method=test.method,
                                    pick=f"column delta by {setting} of the configuration")  # fmt: skip
-        told.append(Sentence(text=_sentence(ctx, place, steps, test, words), address=address))
+        told.append(Sentence(text=_sentence(ctx, place, steps, test, words, tell_weights=several), address=address))
     return tuple(told)
 
 
@@ -71,7 +74,13 @@ def _test(samples: Sequence[Sequence[float]], rng: np.random.Generator) -> Test:
 
 
 def _sentence(
-    ctx: Context, place: tuple[Any, ...], steps: dict[float, list[tuple[str, float]]], test: Test, words: str
+    ctx: Context,
+    place: tuple[Any, ...],
+    steps: dict[float, list[tuple[str, float]]],
+    test: Test,
+    words: str,
+    *,
+    tell_weights: bool,
 ) -> str:
     metric, unit = ctx.options.metrics[0], unit_of(ctx.options.metrics[0])
     means = ", ".join(
@@ -84,4 +93,5 @@ def _sentence(
     if test.p is None or (test.floor is not None and test.floor > ALPHA):
         verdict = "Not enough data"
     shown = f"Δ {metric}{f' ({unit})' if unit else ''} of {place[4]}"
-    return f"{verdict}: {place[0]}, {place[1]}: {shown} by {words} {means}; {p}."
+    model = f"{place[0]} (weights {place[7]})" if tell_weights else place[0]
+    return f"{verdict}: {model}, {place[1]}: {shown} by {words} {means}; {p}."
