@@ -70,7 +70,7 @@ def test_a_report_that_does_not_hold_exits_with_1(rhodb: Any, tmp_path: Path, fi
         (("--format", "pdf"), "choose from html, md, both"),
         (("--out", "r.md", "--format", "html"), "does not end as"),
         (("--verify", "r.html", "--model", "x"), "--model does not go with --verify"),
-        (("--verify", "r.html"), "cannot be read"),
+        (("--verify", "r.html"), "does not exist"),
         (("--since", "yesterday"), "--since needs a date"),
         (("--since", "2026-01-01", "--compare", "x.db"), "choose one"),
         (("--compare", "nowhere.db"), "no warehouse"),
@@ -100,7 +100,7 @@ def test_a_folder_that_cannot_be_made_is_said(rhodb: Any, tmp_path: Path, fill: 
     (tmp_path / "file").write_text("")
     found = rhodb("report", "--db", db, "--section", "ablation", "--out", "file/deeper/r.html")
     assert found.returncode == 2
-    assert "cannot be written" in found.stderr
+    assert "is no folder" in found.stderr
 
 
 def test_compare_names_new_runs_flips_and_moves(rhodb: Any, tmp_path: Path, fill: Any):

@@ -323,7 +323,7 @@ def test_binary_and_missing_files_are_no_reports(tmp_path: Path):
     (tmp_path / "a.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="UTF-8"):
         read(tmp_path / "a.json")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         read(tmp_path / "nowhere.html")
 
 
