@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rhodb.warehouse import Warehouse
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 __all__ = ["__version__", "open"]
 
 
