@@ -16,6 +16,8 @@ from rhodb.errors import DatabaseBusyError, DatabaseError, InputError, RhodbErro
 from rhodb.exits import describe_exit
 from rhodb.location import Location, read_only_uri
 
+LONGEST_S = 7 * 86_400.0
+"""A week; timers overflow at some point beyond."""
 GRACE_S = 0.2
 """SQLite stops by itself in most statements; this long after the time is over the process is ended."""
 MIB = 1 << 20
@@ -32,8 +34,8 @@ class Limits:
     """Of one text, blob or row."""
 
     def __post_init__(self) -> None:
-        if not self.timeout_s > 0:
-            raise InputError(f"the time limit must be > 0 seconds, got {self.timeout_s:g}")
+        if not 0 < self.timeout_s <= LONGEST_S:
+            raise InputError(f"the time limit must be > 0 and at most {LONGEST_S:g} seconds, got {self.timeout_s:g}")
         if self.memory_mib < 1 or self.value_mib < 1:
             raise InputError(f"the memory limit must be >= 1 MiB, got {min(self.memory_mib, self.value_mib)}")
 

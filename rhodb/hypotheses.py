@@ -17,6 +17,7 @@ from rhodb.liveness import now
 from rhodb.records import canonical_json, digest
 from rhodb.sql import saved_query
 from rhodb.vocabulary import (
+    BEHAVIORS,
     CONDITIONS,
     DIRECTIONS,
     FUTILITIES,
@@ -144,15 +145,15 @@ def check(h: Hypothesis) -> None:
         raise InputError(f"kind {h.kind} cannot be decided yet: register {', '.join(HYPOTHESIS_KINDS)}")
     words = (
         ("kind", h.kind, HYPOTHESIS_KINDS), ("direction", h.direction, DIRECTIONS),
-        ("metric", h.metric, tuple(METRICS)),
+        ("behavior", h.behavior, BEHAVIORS), ("metric", h.metric, tuple(METRICS)),
         ("split", h.split, SPLITS), ("futility", h.futility, FUTILITIES), ("procedure", h.procedure, PROCEDURES),
         ("rule", h.rule, STOPPING_RULES), ("spending function", h.spending or SPENDINGS[0], SPENDINGS),
     )  # fmt: skip
     for what, word, choices in words:
         if word not in choices:
             raise UnknownNameError(what, word, choices)
-    if not h.name.strip() or h.name != h.name.strip():
-        raise InputError(f"a hypothesis needs a name without spaces around it, got {h.name!r}")
+    if not h.name.strip() or h.name != h.name.strip() or not h.name.isprintable():
+        raise InputError(f"a hypothesis needs a name of one line without spaces around it, got {h.name!r}")
     read_arm(h.treatment)
     if h.control != BASELINE:
         read_arm(h.control)

@@ -1,6 +1,7 @@
 """`rhodb hypothesis`: register questions before the runs, list them, show their looks, withdraw them."""
 
-from typing import Annotated, Any
+import shlex
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -10,6 +11,7 @@ from rhodb.cli.output import emit, emit_json, note
 
 app = make_app("Register questions before the runs that answer them; see how far they are decided.")
 
+EMBEDDED: Final = "smollm2-135m"
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the hypothesis.")]
 
 
@@ -37,7 +39,7 @@ def add(
     metric: Annotated[str, typer.Option(help="Metric.")] = "gap",
     split: Annotated[str, typer.Option(help="eval, train or none.")] = "eval",
     direction: Annotated[str | None, typer.Option(help="greater, less or different.")] = None,
-    model: Annotated[str, typer.Option(help="Model.")] = "smollm2-135m",
+    model: Annotated[str, typer.Option(help="Model.")] = EMBEDDED,
     constant: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting that stays constant.")
     ] = None,
@@ -71,6 +73,8 @@ def add(
         raise InputError(f"--contrast names two arms with a colon, such as rho-guided:sft-only, got {contrast!r}")
     if direction is None and kind != "equivalence":
         raise InputError("--margin says how much, not which way: add --direction greater, less or different")
+    if direction is not None and kind == "equivalence":
+        raise InputError("equivalence has no direction: leave --direction out")
     order = _numbers("--seeds", seeds)
     most = max_seeds if max_seeds is not None else len(order) or 20
     if order and max_seeds is not None and len(order) != max_seeds:
@@ -96,7 +100,9 @@ def add(
     typer.echo(f"registered {found.name} at {found.registered_at}, hash {found.hash[:12]}")
     typer.echo(f"claim: {sentence(found)}")
     typer.echo(f"looks after {', '.join(map(str, found.looks))} seeds, from {found.seeds[0]} on ({found.rule})")
-    typer.echo("next: rhodb run ablation --until-decided")
+    given = ["--model", found.model] if found.model != EMBEDDED else []
+    given += ["--db", db] if db and "://" not in db else []  # a URL may hold a password
+    typer.echo(f"next: {shlex.join(['rhodb', 'run', 'ablation', '--until-decided', *given])}")
 
 
 @app.command("list", **example("rhodb hypothesis list", "rhodb hypothesis list --json"))

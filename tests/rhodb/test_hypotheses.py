@@ -49,6 +49,8 @@ def wh(tmp_path):
         ({"seeds": (1, 1, 2), "looks": (2, 3)}, "different whole numbers"),
         ({"seeds": (1,), "looks": (1,)}, "at least two seeds"),
         ({"name": " "}, "needs a name"),
+        ({"name": "two\nlines"}, "of one line"),
+        ({"behavior": "refusall"}, "unknown behavior 'refusall'"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_nothing_is_written(wh, change, said):
