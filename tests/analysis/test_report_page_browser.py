@@ -260,3 +260,17 @@ def test_a_page_of_twenty_thousand_numbers_opens(browser, tmp_path, capsys):
     page.locator("#many tbody tr:nth-child(9000) a").first.click()
     page.locator("#address").wait_for(state="visible")
     page.close()
+
+
+def test_every_link_leads_to_a_part_of_the_page_or_to_an_address(view):
+    page = view()
+    links = page.evaluate("[...document.querySelectorAll('a[href]')].map((link) => link.getAttribute('href'))")
+    assert links and all(link.startswith("#") for link in links)
+    lost = page.evaluate(
+        "[...new Set([...document.querySelectorAll('a[href]')].map((link) => link.getAttribute('href').slice(1)))]"
+        ".filter((name) => !document.getElementById(decodeURIComponent(name)))"
+    )
+    for name in lost[::7]:  # what is no part is an address, which opens
+        page.evaluate("(name) => { location.hash = name; }", name)
+        page.locator("#address").wait_for(state="visible")
+        page.keyboard.press("Escape")
