@@ -87,6 +87,25 @@ def test_inspects_own_reader_says_the_same(wh, tmp_path, way):
     assert ("epochs" in way) <= (theirs.results.completed_samples == 12)
 
 
+@pytest.mark.parametrize("status", ["cancelled", "error"])
+def test_an_inspect_run_that_was_broken_off_is_stored_as_such_and_stays_out_of_comparisons(wh, tmp_path, status):
+    """The tool's own log and writer, with the status and counts of a run that ended after 2 of 6 samples."""
+    from inspect_ai.log import read_eval_log, write_eval_log
+
+    log = read_eval_log(str(inspect_log(tmp_path, "plain")))
+    assert log.results is not None
+    log.status, log.results.total_samples, log.results.completed_samples = status, 6, 2
+    broken_off = tmp_path / "broken-off.eval"
+    write_eval_log(log, str(broken_off))
+    report = ingest(wh, [broken_off])
+    assert report.problems == [] and f"ended as {status}" in " ".join(report.files[0].warnings)
+    (outcome,) = wh.rows("SELECT status, finished, samples, samples_done FROM external_outcomes")
+    assert tuple(outcome.values()) == (status, 0, 6, 2)
+    query = saved("external")
+    assert read(wh.location, query.sql, {"unfinished": 0}).rows == []
+    assert len(read(wh.location, query.sql, {"unfinished": 1}).rows) > 0
+
+
 MLFLOW = """
 import sys
 from mlflow.tracking import MlflowClient
