@@ -59,7 +59,7 @@ def run_experiment(
         # As a worker measures: two threads of OpenBLAS beside a busy neighbour took 229 s for what one did in 27 s.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with kept_in(WarehouseVectors(invocation.db, keep=not invocation.dry_run)):
-        with doing(f"loading model {resolved.model} and probes"):
+        with doing("loading the model and probes"):
             session = runner.prepare(resolved)
         if invocation.dry_run:
             print_plan(session, invocation.db, json=invocation.json)

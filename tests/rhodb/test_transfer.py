@@ -238,7 +238,7 @@ def tiny_disk(tmp_path):
     if made.returncode:
         pytest.skip("mounting needs rights that this user lacks")
     yield place
-    subprocess.run(["umount", str(place)], check=True)
+    subprocess.run(["umount", "--lazy", str(place)], check=True)  # another process may be looking at it
 
 
 def test_a_full_disk_leaves_no_half_export(filled, tiny_disk):
