@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from rhodb.vocabulary import EMBEDDED_MODEL
 from runners.backend.device import device_name
 from runners.backend.generation import BATCH, answer_prompts
 from runners.backend.models import load_model
 from runners.backend.tokenizer import chat_prompt, encode
-from runners.config import EMBEDDED_MODEL, QUICK
+from runners.config import QUICK
 from runners.stress_prompts import load_prompts
 
 # isort: split

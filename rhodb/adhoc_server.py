@@ -11,11 +11,10 @@ from sqlalchemy.exc import DBAPIError, StatementError
 from rhodb.adhoc import Answer, unique
 from rhodb.adhoc_errors import close, find_word, told
 from rhodb.adhoc_process import MIB, Limits, explained
+from rhodb.adhoc_sqlite import PIECE
 from rhodb.engine import Location, server_engine, translate
 from rhodb.errors import InputError
 
-PIECE = 500
-"""Rows fetched together."""
 QUERY = re.compile(r"\s*(SELECT|VALUES)\b", re.IGNORECASE)
 MISSING = re.compile(r'^(relation|column|function) "?([\w.]+)"?(?:\(.*\))? does not exist')
 

@@ -122,15 +122,13 @@ def read_arm(arm: str) -> tuple[str, dict[str, Any]]:
         raise UnknownNameError("arm", condition, [*CONDITIONS, BASELINE])
     own = {}
     for part in filter(None, rest.split(",")):
-        key, found, value = part.partition("=")
+        key, _, value = part.partition("=")
         try:
             own[key.strip().replace("-", "_")] = json.loads(value)
         except json.JSONDecodeError:
             raise InputError(
                 f"arm {arm!r}: after @ come settings with numbers, such as rho_weight=0.5, got {part!r}"
             ) from None
-        if not found:
-            raise InputError(f"arm {arm!r}: after @ come settings such as rho_weight=0.5, got {part!r}")
     return condition, own
 
 
@@ -219,15 +217,14 @@ def _check_against_warehouse(wh: Warehouse, h: Hypothesis) -> None:
             f"{h.metric} of {h.behavior}, split {h.split}, was never scored on {h.model}: "
             "see `rhodb sql 'SELECT DISTINCT behavior, metric, split FROM behavior_scores'`"
         )
+    trained = [r | {"config": json.loads(r["config"])} for r in wh.rows(saved_query("hypothesis_runs"), model=h.model)]
     for arm in h.arms:
-        runs = [
-            r for r in wh.rows(saved_query("hypothesis_runs"), model=h.model) if h.matches(arm, json.loads(r["config"]))
-        ]
+        runs = [r for r in trained if h.matches(arm, r["config"])]
         if done := sorted({r["seed"] for r in runs} & set(h.seeds)):
             raise InputError(
                 f"seeds {', '.join(map(str, done))} of {arm} were run before: choose other --seeds, evidence is new"
             )
-        configs = {r["config_hash"]: json.loads(r["config"]) for r in runs}
+        configs = {r["config_hash"]: r["config"] for r in runs}
         if len(configs) > 1:
             raise InputError(
                 f"{len(configs)} strata of {arm} match these settings: "
@@ -325,10 +322,10 @@ def evidence(wh: Warehouse, h: Hypothesis, *, gaps: bool = False) -> Evidence:
         saved_query("hypothesis_scores"), model=h.model, behavior=h.behavior, metric=h.metric, split=h.split,
         since=h.registered_at,
     )  # fmt: skip
+    rows = [row | {"config": json.loads(row["config"])} for row in rows if row["seed"] in h.seeds]
     by_arm: dict[str, dict[int, dict[str, Any]]] = {}
     for arm in h.arms:
-        mine = [row | {"config": json.loads(row["config"])} for row in rows]
-        mine = [row for row in mine if h.matches(arm, row["config"]) and row["seed"] in h.seeds]
+        mine = [row for row in rows if h.matches(arm, row["config"])]
         configs = {row["config_hash"]: row["config"] for row in mine}
         if len(configs) > 1:
             raise InputError(

@@ -4,18 +4,13 @@ import os
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rhodb.errors import DatabaseBusyError, DatabaseError, InputError
 from rhodb.location import Location, read_only_uri
 from rhodb.migrate import only_one
-from rhodb.place import for_new, rename_new, sync
+from rhodb.place import for_new, rename_new, stamp, sync
 from rhodb.warehouse import Warehouse
-
-
-def _stamp() -> str:
-    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
 
 
 def _file(location: Location, what: str, instead: str) -> Path:
@@ -31,9 +26,9 @@ def backup(wh: Warehouse, target: Path | None = None) -> Path:
     Without a target: beside the warehouse, with the time in its name. An existing file is never overwritten.
     """
     source = _file(wh.location, "rhodb db backup", "pg_dump")
-    target = target or source.with_name(f"{source.stem}.backup-{_stamp()}{source.suffix}")
+    target = target or source.with_name(f"{source.stem}.backup-{stamp()}{source.suffix}")
     if target.is_dir():
-        target = target / f"{source.stem}.backup-{_stamp()}{source.suffix}"
+        target = target / f"{source.stem}.backup-{stamp()}{source.suffix}"
     target = for_new(target, "a file that does not")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:

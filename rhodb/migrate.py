@@ -4,7 +4,6 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from rhodb.engine import Location, locate, server_engine, sqlite_engine, translate
 from rhodb.errors import DatabaseBusyError, DatabaseError
-from rhodb.place import Kind, for_lock, for_warehouse, rename_new, sync
+from rhodb.place import Kind, for_lock, for_warehouse, rename_new, stamp, sync
 from rhodb.revision import HEAD
 
 LOCK_TIMEOUT_S = 120.0
@@ -148,8 +147,8 @@ def backup(path: Path, revision: str) -> Path | None:
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as source:
         if source.execute("SELECT EXISTS (SELECT 1 FROM models)").fetchone() == (0,):
             return None
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-        copy = path.with_name(f"{path.stem}.backup-{revision}-{stamp}{path.suffix}")
+        made_at = stamp()
+        copy = path.with_name(f"{path.stem}.backup-{revision}-{made_at}{path.suffix}")
         temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
         try:
             with closing(sqlite3.connect(temporary)) as target:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 
@@ -284,6 +285,11 @@ def write_whole(path: Path, data: bytes) -> Path:
         raise
     sync(path.parent)
     return path
+
+
+def stamp() -> str:
+    """The time, UTC, for the name of a copy: sorts as text, and a second one within a second differs."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
 
 
 def sync(path: Path) -> None:

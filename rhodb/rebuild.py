@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
@@ -23,7 +22,7 @@ from rhodb.ingest import IngestReport, ingest
 from rhodb.inventory import details, totals
 from rhodb.location import Location, locate
 from rhodb.migrate import check_known, current, only_one
-from rhodb.place import Kind, for_warehouse, sync
+from rhodb.place import Kind, for_warehouse, stamp, sync
 from rhodb.salvage import Loss, salvage
 from rhodb.spool import RecoverReport, Spool, recover, replay
 from rhodb.transfer import merge
@@ -104,10 +103,10 @@ def _tidy(path: Path) -> None:
 def _once(location: Location, paths: Sequence[Path], without: frozenset[str], *, there: bool) -> Rebuilt:
     path = location.path
     assert path is not None
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-    place = path.with_name(f".{path.name}.rebuild-{stamp}")
+    made_at = stamp()
+    place = path.with_name(f".{path.name}.rebuild-{made_at}")
     place.mkdir()
-    kept_at = path.with_name(f"{path.stem}.before-rebuild-{stamp}{path.suffix}") if there else None
+    kept_at = path.with_name(f"{path.stem}.before-rebuild-{made_at}{path.suffix}") if there else None
     try:
         with _held(path) if there else nullcontext() as lock:
             if lock is not None:

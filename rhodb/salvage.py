@@ -179,12 +179,11 @@ class _Reading:
             yield ", ".join(part[1] for part in parts), parts[0][0], ", ".join(part[2] for part in parts)
 
     def _drop_orphans(self, table: str, columns: str, parent: str, keys: str) -> bool:
-        orphans = f"{table} WHERE ({columns}) NOT IN (SELECT {keys} FROM {parent})"
+        where = f"({columns}) NOT IN (SELECT {keys} FROM {parent})"
         names = [row[1] for row in self.target.execute(f"PRAGMA table_info({table})")]
-        for row in self.target.execute(f"SELECT * FROM {orphans}").fetchall():
+        for row in self.target.execute(f"SELECT * FROM {table} WHERE {where}").fetchall():
             owner = self._owner(table, dict(zip(names, row, strict=True)))
             self.lose(owner, f"a row of {table} points to a row of {parent} that is not there")
-        where = f"({columns}) NOT IN (SELECT {keys} FROM {parent})"
         if columns == "baseline_run_id":
             changed = self.target.execute(f"UPDATE {table} SET baseline_run_id = NULL WHERE {where}")
         else:

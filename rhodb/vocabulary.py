@@ -5,6 +5,9 @@ This module imports nothing, so that the schema, the command line, runners and a
 
 from typing import Final
 
+EMBEDDED_MODEL: Final = "smollm2-135m"
+"""The language model that is there without a network; the default of every run."""
+
 BEHAVIORS: Final = (
     "factual",
     "toxicity",

@@ -13,8 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from rhodb.errors import InputError, UnknownNameError
 from rhodb.place import for_reading
-
-EMBEDDED_MODEL: Final = "smollm2-135m"
+from rhodb.vocabulary import EMBEDDED_MODEL
 
 Condition = Literal["sft-only", "rho-guided", "contrastive-only", "shuffled-pairs"]
 Behavior = Literal[

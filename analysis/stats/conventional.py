@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
+from analysis.stats.intervals import welch_error
 from analysis.stats.results import Array, as_sample, average_ranks, is_constant
 
 MOST_EXACT = 25
@@ -66,13 +67,11 @@ def _independent(a: Array, b: Array) -> dict[str, float | None]:
     df = n + m - 2
     d = gap / math.sqrt(((n - 1) * var_a + (m - 1) * var_b) / df)
     t = d / math.sqrt(1 / n + 1 / m)
-    share_a, share_b = var_a / n, var_b / m
-    welch_t = gap / math.sqrt(share_a + share_b)
-    welch_df = (share_a + share_b) ** 2 / (share_a**2 / (n - 1) + share_b**2 / (m - 1))
-    notes_d, least = gap / math.sqrt((var_a + var_b) / 2), min(n, m)
+    error, welch_df = welch_error(a, b)
+    notes_d = d_of_equal_groups(gap, math.sqrt(var_a), math.sqrt(var_b))
     values = (
-        d, t, float(df), two_sided(t, df), welch_t, welch_df, two_sided(welch_t, welch_df), notes_d,
-        two_sided(notes_d * math.sqrt(least / 2), 2 * least - 2),
+        d, t, float(df), two_sided(t, df), gap / error, welch_df, two_sided(gap / error, welch_df), notes_d,
+        student_of_equal_groups(notes_d, min(n, m)),
     )  # fmt: skip
     return dict(zip(names, values, strict=True))
 
@@ -91,6 +90,16 @@ def _paired(differences: Array) -> dict[str, float | None]:
     if moved.size:
         found["wilcoxon_w"], found["wilcoxon_p"] = signed_ranks(moved)
     return found
+
+
+def d_of_equal_groups(gap: float, sd_a: float, sd_b: float) -> float:
+    """Cohen's d with the mean of the two variances, which pools them where the groups are of one size."""
+    return gap / math.sqrt((sd_a**2 + sd_b**2) / 2)
+
+
+def student_of_equal_groups(d: float, n: int) -> float:
+    """Two-sided Student's p of that d in two groups of n."""
+    return two_sided(d * math.sqrt(n / 2), 2 * n - 2)
 
 
 def two_sided(t: float, df: float) -> float:

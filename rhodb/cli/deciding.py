@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from rhodb import hypotheses
-from rhodb.cli.execution import Invocation, terminate_as_interrupt
+from rhodb.cli.execution import Invocation, run_to_its_end
 from rhodb.cli.output import emit, emit_json, note
 from rhodb.errors import InputError
 from rhodb.hypotheses import Hypothesis, Look
@@ -89,19 +89,21 @@ class Deciding:
             models = {cell.identity.model_key for cell in session.cells}
         found, why = [], []
         for h in every:
+            untrained = []
             if h.model not in models:
                 why.append(f"{h.name} is about {h.model}")
                 continue
             for arm in h.arms:
                 matching = {str(sorted(c.items())) for c in configs if h.matches(arm, c)}
                 if not matching:
-                    why.append(f"{h.name} needs {arm} under its settings, which these options do not train")
+                    untrained.append(arm)
                 if len(matching) > 1:
                     raise InputError(
                         f"hypothesis {h.name}: {len(matching)} strata of this command match {arm}: "
                         "register it with settings after @, e.g. rho-guided@rho_weight=0.5"
                     )
-            if not any(reason.startswith(f"{h.name} ") for reason in why):
+            why += [f"{h.name} needs {arm} under its settings, which these options do not train" for arm in untrained]
+            if not untrained:
                 found.append(h)
         if not found:
             raise InputError(f"no hypothesis can be answered by this command: {'; '.join(why)}")
@@ -180,18 +182,11 @@ class Deciding:
         from runners.reporting import make_reporter
 
         reporter = make_reporter(session.seconds_per_work())
-        executor = Coordinator(
+        coordinator = Coordinator(
             session, self.warehouse, reporter, provenance=session.provenance,
             retry_failed=self.invocation.retry_failed, pool=pool,
         )  # fmt: skip
-        try:
-            with terminate_as_interrupt():
-                report = executor.run()
-        except KeyboardInterrupt:
-            note("interrupted: what was finished is stored; the same command goes on from here")
-            raise typer.Exit(130) from None
-        finally:
-            reporter.close()
+        report = run_to_its_end(coordinator, reporter)
         if report.failed or report.spooled:
             for label, error in report.failed.items():
                 note(f"failed: {label}: {error}")

@@ -121,8 +121,8 @@ def disk(folder: Path) -> Finding:
 
 
 def _model() -> Iterator[Finding]:
+    from rhodb.vocabulary import EMBEDDED_MODEL
     from runners.backend.models import load_model
-    from runners.config import EMBEDDED_MODEL
 
     record = load_model(EMBEDDED_MODEL).record
     yield Finding(

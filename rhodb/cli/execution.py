@@ -20,8 +20,9 @@ from runners.registry import load_runner
 if TYPE_CHECKING:
     from rhodb.records import Provenance
     from runners.cells import Session
-    from runners.executor import Planner
+    from runners.executor import Planner, Report
     from runners.plans import PlannedRun
+    from runners.reporting import LiveReporter, PlainReporter
 
 MakePlanner = Callable[..., "Planner"]
 RANKS: Final = "MLX_RANK"
@@ -142,22 +143,27 @@ def _run_and_report(session: Any, invocation: Invocation, provenance: "Provenanc
     with Warehouse.open(invocation.db) as warehouse:
         reporter = make_reporter(rate)
         planner = make(session, warehouse, reporter, provenance=provenance, retry_failed=invocation.retry_failed)
-        try:
-            with terminate_as_interrupt():
-                report = planner.run()
-        except KeyboardInterrupt:
-            reporter.close()
-            note("interrupted: what was finished is stored; the same command goes on from here")
-            raise typer.Exit(130) from None
-        finally:
-            reporter.close()
+        report = run_to_its_end(planner, reporter)
         print_report(report, warehouse, session.cells, json=invocation.json)
     if report.failed or report.spooled:
         raise typer.Exit(1)
 
 
+def run_to_its_end(planner: "Planner", reporter: "PlainReporter | LiveReporter") -> "Report":
+    """What became of the cells. After Ctrl-C the sentence that says how to go on, and exit code 130."""
+    try:
+        with _terminate_as_interrupt():
+            return planner.run()
+    except KeyboardInterrupt:
+        reporter.close()
+        note("interrupted: what was finished is stored; the same command goes on from here")
+        raise typer.Exit(130) from None
+    finally:
+        reporter.close()
+
+
 @contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
+def _terminate_as_interrupt() -> Iterator[None]:
     """SIGTERM (a scheduler's or shell's `kill`) ends a run as Ctrl-C does: the cell is given back."""
 
     def interrupt(_signal: int, _frame: Any) -> None:

@@ -1,17 +1,17 @@
 """`rhodb hypothesis`: register questions before the runs, list them, show their looks, withdraw them."""
 
 import shlex
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 from rhodb.cli.lazy import make_app
 from rhodb.cli.options import CsvOption, DbOption, JsonOption, MarkdownOption, example, output_format
 from rhodb.cli.output import emit, emit_json, note
+from rhodb.vocabulary import EMBEDDED_MODEL
 
 app = make_app("Register questions before the runs that answer them; see how far they are decided.")
 
-EMBEDDED: Final = "smollm2-135m"
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the hypothesis.")]
 
 
@@ -39,7 +39,7 @@ def add(
     metric: Annotated[str, typer.Option(help="Metric.")] = "gap",
     split: Annotated[str, typer.Option(help="eval, train or none.")] = "eval",
     direction: Annotated[str | None, typer.Option(help="greater, less or different.")] = None,
-    model: Annotated[str, typer.Option(help="Model.")] = EMBEDDED,
+    model: Annotated[str, typer.Option(help="Model.")] = EMBEDDED_MODEL,
     constant: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting that stays constant.")
     ] = None,
@@ -100,7 +100,7 @@ def add(
     typer.echo(f"registered {found.name} at {found.registered_at}, hash {found.hash[:12]}")
     typer.echo(f"claim: {sentence(found)}")
     typer.echo(f"looks after {', '.join(map(str, found.looks))} seeds, from {found.seeds[0]} on ({found.rule})")
-    given = ["--model", found.model] if found.model != EMBEDDED else []
+    given = ["--model", found.model] if found.model != EMBEDDED_MODEL else []
     given += ["--db", db] if db and "://" not in db else []  # a URL may hold a password
     typer.echo(f"next: {shlex.join(['rhodb', 'run', 'ablation', '--until-decided', *given])}")
 

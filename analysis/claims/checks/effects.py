@@ -9,6 +9,7 @@ from analysis.claims.claim import Claim
 from analysis.claims.expression import rounding_range
 from analysis.claims.inputs import Inputs
 from analysis.claims.outcome import Challenge, Check
+from analysis.stats.conventional import d_of_equal_groups, student_of_equal_groups, two_sided
 from analysis.stats.effect_size import hedges_g_from_d
 from analysis.stats.permutation import two_sample_floor
 
@@ -29,19 +30,19 @@ def _groups(
 def d_of(values: list[float]) -> float:
     """Cohen's d of two groups of equal size: difference over pooled SD."""
     mean_a, sd_a, mean_b, sd_b = values
-    return (mean_a - mean_b) / math.sqrt((sd_a**2 + sd_b**2) / 2)
+    return d_of_equal_groups(mean_a - mean_b, sd_a, sd_b)
 
 
 def student(values: list[float], n: int) -> float:
     """Two-sided Student's p of two groups of n."""
-    return 2 * float(special.stdtr(2 * n - 2, -abs(d_of(values)) * math.sqrt(n / 2)))
+    return student_of_equal_groups(d_of(values), n)
 
 
 def welch(values: list[float], n: int) -> float:
     """Two-sided Welch's p of two groups of n (the same t, other degrees of freedom)."""
     a, b = values[1] ** 2, values[3] ** 2
     df = (n - 1) * (a + b) ** 2 / (a * a + b * b)
-    return 2 * float(special.stdtr(df, -abs(d_of(values)) * math.sqrt(n / 2)))
+    return two_sided(d_of(values) * math.sqrt(n / 2), df)
 
 
 def cohens_d(inputs: Inputs, claim: Claim) -> Check:

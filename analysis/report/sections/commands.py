@@ -14,10 +14,10 @@ from typing import Any, Final
 from analysis.query import read_sql
 from analysis.report.context import Context
 from analysis.report.sections.families import several_weights
+from rhodb.vocabulary import EMBEDDED_MODEL
 
 Config = Mapping[str, Any]
 
-EMBEDDED: Final = "smollm2-135m"
 SCORING: Final = ("behaviors", "max_length", "probe_split", "probes_per_behavior")
 TRAINING: Final = (
     "sft_size", "trap_share", "refusal_share", "epochs", "batch_size", "accumulation", "lr", "weight_decay", "warmup",
@@ -142,7 +142,7 @@ def _word(value: Any) -> str:
 
 
 def _model(model: str) -> list[tuple[str, Any]]:
-    return [] if model == EMBEDDED else [("model", model)]
+    return [] if model == EMBEDDED_MODEL else [("model", model)]
 
 
 def _fixed(config: Config, names: Iterable[str]) -> list[tuple[str, Any]]:
